@@ -3,6 +3,7 @@
 
 import { spawnSync } from "node:child_process";
 import { readdirSync } from "node:fs";
+import { homedir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -26,10 +27,14 @@ if (files.length === 0) {
   process.exit(2);
 }
 
+// Where scripts/install-test-peers.sh puts the programs that the interoperation tests run against.
+const cache = process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache");
+const defaultPeers = join(cache, "wirelane/peers/bin");
+
 // Tests in namespaces share the machine's two cores with what they measure: one file at a time.
 const result = spawnSync(
   process.execPath,
   ["--test", "--test-concurrency=1", "--test-reporter=spec", ...flags, ...files],
-  { stdio: "inherit", cwd: root },
+  { stdio: "inherit", cwd: root, env: { WIRELANE_TEST_PEERS: defaultPeers, ...process.env } },
 );
 process.exit(result.status ?? 1);
