@@ -1,2 +1,30 @@
-import { NONE, RouteTarget, Drop } from "./abi";
-export function t(a: u32): bool { return a == NONE || a == RouteTarget.Drop || a < <u32>Drop.Count; }
+// The packet engine: what build/engine.wasm exports. The module keeps no state of its own: every function takes the address of
+// the caller's region in the shared memory (assembly/regions.ts), or of a table in it (assembly/records.ts).
+
+import { AEAD_SCRATCH_SIZE } from "./aead/abi";
+import { initializeReceive } from "./receive";
+import { FRAME_COUNT, MEMO_FAMILY, PENDING_COUNT, RUN_COUNT, SCRATCH_SIZE } from "./regions";
+import { initializeQueue } from "./transmit";
+
+export * from "./aead/exports";
+export { inbound } from "./inbound";
+export { outbound, sealKeepalive } from "./outbound";
+export { prepareReceive } from "./receive";
+export { sealPending } from "./seal";
+export { insertPrefix, removePrefix, setPrefixLength } from "./tables/prefix";
+export { lookupRoute } from "./tables/routes";
+export { insertSession, lookupSession, removeSession } from "./tables/sessions";
+export { transmitDone, transmitDropFirst, transmitMessages, transmitReady, transmitSplitFirst } from "./transmit";
+
+/** Prepares a region whose pointers and switches are set. Counters and the exception ring keep their content. */
+export function initialize(region: u32): void {
+  if (AEAD_SCRATCH_SIZE > SCRATCH_SIZE) ERROR("the AEAD needs more scratch memory than a region has");
+  store<u32>(region, 0, FRAME_COUNT);
+  store<u32>(region, 0, RUN_COUNT);
+  store<u32>(region, 0, PENDING_COUNT);
+  store<u32>(region, 0, MEMO_FAMILY);
+  for (let family: u32 = 4; family <= 6; family += 2) {
+    initializeQueue(region, family);
+    initializeReceive(region, family);
+  }
+}

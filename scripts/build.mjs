@@ -1,9 +1,12 @@
-// Builds the project: assembly/ to build/engine.wasm (AssemblyScript), everything else to dist/ (TypeScript).
+// Builds the project: assembly/ to build/engine.wasm and build/engine-wide.wasm (AssemblyScript), everything else to dist/
+// (TypeScript). The two engines are one source with different kernels of the AEAD: see scripts/generate-aead.mjs.
 // Each half is skipped while its inputs are older than its output, so that `npm test` and `npm run demo` start fast.
 
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import asc from "assemblyscript/asc";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 process.chdir(root);
@@ -24,25 +27,47 @@ function upToDate(stamp, inputs) {
   return existsSync(stamp) && statSync(stamp).mtimeMs > newest(inputs);
 }
 
-function run(tool, args) {
-  const result = spawnSync(process.execPath, [`node_modules/${tool}`, ...args], { stdio: "inherit" });
+function run(script, args) {
+  const result = spawnSync(process.execPath, [script, ...args], { stdio: "inherit" });
   if (result.status !== 0) {
-    process.stderr.write(`build: ${tool} failed\n`);
+    process.stderr.write(`build: ${script} failed\n`);
     process.exit(result.status ?? 1);
+  }
+}
+
+/** Compiles the engine with the generated kernels whose names end in `kernels`. */
+async function compileEngine(outFile, kernels) {
+  const readFile = (name, baseDir) => {
+    const file = name.replace(/^build\/generated\/(aead-\w+)\.ts$/, `build/generated/$1${kernels}.ts`);
+    const path = resolve(baseDir, file);
+    return existsSync(path) ? readFileSync(path, "utf8") : null;
+  };
+  const { error, stderr } = await asc.main(["--target", "release", "--outFile", outFile], { readFile });
+  process.stderr.write(stderr.toString());
+  if (error) {
+    process.stderr.write(`build: ${outFile}: ${error.message}\n`);
+    process.exit(1);
   }
 }
 
 const force = process.argv.includes("--force");
 mkdirSync("build", { recursive: true });
 
-const assemblyInputs = ["assembly", "asconfig.json", "node_modules/assemblyscript/package.json"];
+const assemblyInputs = [
+  "assembly",
+  "asconfig.json",
+  "scripts/generate-aead.mjs",
+  "node_modules/assemblyscript/package.json",
+];
 if (force || !upToDate("build/engine.wasm", assemblyInputs)) {
-  run("assemblyscript/bin/asc.js", ["--target", "release"]);
+  run("scripts/generate-aead.mjs", []);
+  await compileEngine("build/engine-wide.wasm", "-wide");
+  await compileEngine("build/engine.wasm", "");
 }
 
 const typescriptInputs = ["src", "test", "bench", "scripts", "assembly", "tsconfig.json", "package-lock.json"];
 if (force || !upToDate("build/typescript.stamp", typescriptInputs)) {
   rmSync("dist", { recursive: true, force: true });
-  run("typescript/bin/tsc", ["-p", "tsconfig.json"]);
+  run("node_modules/typescript/bin/tsc", ["-p", "tsconfig.json"]);
   writeFileSync("build/typescript.stamp", "");
 }

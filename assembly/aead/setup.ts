@@ -1,0 +1,147 @@
+// Telling the kernels what to do: key, nonce and block counters (RFC 8439, section 2.3), and which text is whose.
+
+import { LANES } from "../../build/generated/aead-lanes";
+import {
+  COUNTERS,
+  DESTINATIONS,
+  IDLE,
+  INITIAL,
+  KEY_BLOCK,
+  LANE_AREA_SIZE,
+  LANE_AREAS,
+  NONCES,
+  NULL_STATE,
+  PAIR_WORDS,
+  POLY_TARGETS,
+  POLY_TEXTS,
+  ROW,
+  SOURCES,
+  STATE,
+} from "./scratch";
+
+/** The constants "expand 32-byte k" and the key, for all lanes. */
+export function setKey(scratch: u32, key: u32): void {
+  v128.store(scratch, i32x4(0x61707865, 0x3320646e, 0x79622d32, 0x6b206574), STATE);
+  v128.store(scratch, v128.load(key), STATE + 16);
+  v128.store(scratch, v128.load(key, 16), STATE + 32);
+  setRow(scratch + INITIAL, 0x61707865);
+  setRow(scratch + INITIAL + ROW, 0x3320646e);
+  setRow(scratch + INITIAL + 2 * ROW, 0x79622d32);
+  setRow(scratch + INITIAL + 3 * ROW, 0x6b206574);
+  setRow(scratch + INITIAL + 4 * ROW, load<u32>(key));
+  setRow(scratch + INITIAL + 5 * ROW, load<u32>(key, 4));
+  setRow(scratch + INITIAL + 6 * ROW, load<u32>(key, 8));
+  setRow(scratch + INITIAL + 7 * ROW, load<u32>(key, 12));
+  setRow(scratch + INITIAL + 8 * ROW, load<u32>(key, 16));
+  setRow(scratch + INITIAL + 9 * ROW, load<u32>(key, 20));
+  setRow(scratch + INITIAL + 10 * ROW, load<u32>(key, 24));
+  setRow(scratch + INITIAL + 11 * ROW, load<u32>(key, 28));
+}
+
+/** One nonce in all lanes: its first four bytes and the other eight, little-endian. */
+export function setNonce(scratch: u32, head: u32, tail: u64): void {
+  setRow(scratch + NONCES, head);
+  setRow(scratch + NONCES + ROW, <u32>tail);
+  setRow(scratch + NONCES + 2 * ROW, <u32>(tail >> 32));
+}
+
+/** WireGuard's nonce, 0 || counter, in one lane. */
+export function setLaneNonce(scratch: u32, lane: u32, counter: u64): void {
+  const column = scratch + (lane << 2);
+  store<u32>(column, 0, NONCES);
+  store<u32>(column, <u32>counter, NONCES + ROW);
+  store<u32>(column, <u32>(counter >> 32), NONCES + 2 * ROW);
+}
+
+/** The same block counter in all lanes. */
+export function setBlock(scratch: u32, block: u32): void {
+  setRow(scratch + COUNTERS, block);
+}
+
+/** Ascending block counters, `lane0` in lane 0 and `lane1` from lane 1 on. */
+export function setBlocks(scratch: u32, lane0: u32, lane1: u32): void {
+  const first = i32x4.add(i32x4.splat(lane1), i32x4(-1, 0, 1, 2));
+  v128.store(scratch, i32x4.replace_lane(first, 0, lane0), COUNTERS);
+  if (LANES > 4) v128.store(scratch, i32x4.add(first, i32x4.splat(4)), COUNTERS + 16);
+}
+
+/** Blocks 0 and 1 in the pair kernel, with the nonce of the lanes. */
+export function setPair(scratch: u32, head: u32, tail: u64): void {
+  const words = i64x2.replace_lane(i64x2.splat((<u64>head) << 32), 1, tail);
+  v128.store(scratch, words, PAIR_WORDS);
+  v128.store(scratch, v128.or(words, i32x4(1, 0, 0, 0)), PAIR_WORDS + 16);
+}
+
+/** What a lane reads and where it writes: 64 bytes each. */
+export function setLane(scratch: u32, lane: u32, source: u32, destination: u32): void {
+  const column = scratch + (lane << 2);
+  store<u32>(column, source, SOURCES);
+  store<u32>(column, destination, DESTINATIONS);
+}
+
+/** Lane after lane works on consecutive text. */
+export function setLanes(scratch: u32, source: u32, destination: u32): void {
+  setConsecutive(scratch + SOURCES, source);
+  setConsecutive(scratch + DESTINATIONS, destination);
+}
+
+/** All lanes go on to the next 64 bytes. */
+export function advanceLanes(scratch: u32): void {
+  addToRow(scratch + SOURCES, 64);
+  addToRow(scratch + DESTINATIONS, 64);
+}
+
+/** The lane makes Poly1305's one-time key, the start of the keystream block 0 (RFC 8439, section 2.6). */
+export function setKeyLane(scratch: u32, lane: u32): void {
+  const key = scratch + LANE_AREAS + lane * LANE_AREA_SIZE + KEY_BLOCK;
+  v128.store(key, i64x2.splat(0));
+  v128.store(key, i64x2.splat(0), 16);
+  setLane(scratch, lane, key, key);
+}
+
+/** What a group absorbs, and into which state. */
+export function setPoly(scratch: u32, group: u32, text: u32, state: u32): void {
+  const column = scratch + (group << 2);
+  store<u32>(column, text, POLY_TEXTS);
+  store<u32>(column, state, POLY_TARGETS);
+}
+
+/** Group after group absorbs consecutive text; `setPolyTarget` says into which state. */
+export function setPolyTexts(scratch: u32, text: u32): void {
+  setConsecutive(scratch + POLY_TEXTS, text);
+}
+
+/** Each group absorbs what the lane of its number reads. */
+export function setPolyTextsToSources(scratch: u32): void {
+  v128.store(scratch, v128.load(scratch, SOURCES), POLY_TEXTS);
+  if (LANES > 4) v128.store(scratch, v128.load(scratch, SOURCES + 16), POLY_TEXTS + 16);
+}
+
+/** All groups absorb into one state. */
+export function setPolyTarget(scratch: u32, state: u32): void {
+  setRow(scratch + POLY_TARGETS, state);
+}
+
+/** Nothing is absorbed. */
+export function setPolyIdle(scratch: u32): void {
+  setRow(scratch + POLY_TEXTS, scratch + IDLE);
+  setRow(scratch + POLY_TARGETS, scratch + NULL_STATE);
+}
+
+// A row is one vector of four lanes, or two of them.
+
+function setRow(row: u32, value: u32): void {
+  v128.store(row, i32x4.splat(value));
+  if (LANES > 4) v128.store(row, i32x4.splat(value), 16);
+}
+
+function addToRow(row: u32, value: u32): void {
+  v128.store(row, i32x4.add(v128.load(row), i32x4.splat(value)));
+  if (LANES > 4) v128.store(row, i32x4.add(v128.load(row, 16), i32x4.splat(value)), 16);
+}
+
+function setConsecutive(row: u32, address: u32): void {
+  const first = i32x4.add(i32x4.splat(address), i32x4(0, 64, 128, 192));
+  v128.store(row, first);
+  if (LANES > 4) v128.store(row, i32x4.add(first, i32x4.splat(256)), 16);
+}

@@ -1,0 +1,314 @@
+// From the peers to the TUN device: split, classify, open, check, coalesce.
+//
+//    datagram ─► session? young? counter unseen? ─► batch of one session ─► open in place ─► mark the counter ─► deliver
+//    deliver:  cut to the inner length ─► no fragment ─► source routed to this connection ─► filters ─► frame for the TUN
+//
+// A packet is opened where it lies. What is delivered alone goes to the TUN device from there: its virtio_net_hdr takes the
+// place of the end of WireGuard's header.
+
+import { Drop, Exception, NONE } from "./abi";
+import { OPEN_COUNTER, OPEN_DESCRIPTOR_SIZE, OPEN_DESTINATION, OPEN_LENGTH, OPEN_OK, OPEN_SOURCE } from "./aead/abi";
+import { openPackets } from "./aead/index";
+import {
+  beginException,
+  endException,
+  QUARTER_RING,
+  setExceptionAddresses,
+  setExceptionIndex,
+  WHOLE_RING,
+} from "./exceptions";
+import { TAG_SIZE, WIREGUARD_HEADER_SIZE } from "./outbound";
+import { closeRuns, deliverPacket } from "./packet/coalesce";
+import { headerLength, isFragment, packetLength, protocolOf, source, version } from "./packet/ip";
+import { classify, HANDSHAKE, MALFORMED, RELAY, readControl, receiveArea, STUN, TRANSPORT } from "./receive";
+import {
+  ACTIVITY_RECEIVED_AT,
+  ACTIVITY_RECEIVED_DATA_AT,
+  ACTIVITY_RX_BYTES,
+  ACTIVITY_RX_PACKETS,
+  CONNECTION_FILTERED,
+  CONNECTION_FLAGS,
+  CONNECTION_LEARN_ENDPOINT,
+  CONNECTION_MOVED,
+  CONNECTION_PATH,
+  PATH_FAMILY,
+  PATH_NAME,
+  REJECT_AFTER_TIME,
+  SESSION_CONFIRMED,
+  SESSION_CONNECTION,
+  SESSION_CREATED_AT,
+  SESSION_LOCAL_INDEX,
+  SESSION_RECEIVE_KEY,
+} from "./records";
+import { connectionAt, drop, pathAt, sessionAt } from "./region";
+import {
+  AUX_LOCAL,
+  AUX_NAME,
+  FRAME_COUNT,
+  MAX_OPEN,
+  MERGED,
+  MERGED_TAIL,
+  MMSGHDR_SIZE,
+  MSG_FLAGS,
+  MSG_LEN,
+  NOW,
+  OPEN_COUNT,
+  OPEN_DESCRIPTORS,
+  OPEN_INDEX,
+  OPEN_MESSAGES,
+  OPEN_SESSION,
+  RECEIVE_AUX,
+  RECEIVE_AUX_SIZE,
+  RECEIVE_BUFFER_SIZE,
+  RECEIVE_BUFFERS,
+  RECEIVE_FAMILY,
+  RECEIVE_HEADERS,
+  RECEIVE_MESSAGES,
+  RECEIVE_PORT,
+  RECEIVE_SEGMENTS,
+  RECORD_HEADER_SIZE,
+  RUN_COUNT,
+  SCRATCH,
+  SESSION_INDEX,
+} from "./regions";
+import { REJECT_AFTER_MESSAGES } from "./seal";
+import { isAllowed } from "./tables/filters";
+import { lock, mark, mayAccept, unlock } from "./tables/replay";
+import { lookupRoute } from "./tables/routes";
+import { lookupSession } from "./tables/sessions";
+
+/** msg_flags: the buffer was too small. */
+const MSG_TRUNC: u32 = 0x20;
+
+/** Bytes of a transport message with an unknown index that the control plane gets. */
+const UNKNOWN_PAYLOAD: u32 = 64;
+
+/** Handles the first `messageCount` messages of a family. Returns the number of frames for the TUN device. */
+export function inbound(region: u32, family: u32, messageCount: u32, localPort: u32, now: f64): u32 {
+  store<u32>(region, 0, FRAME_COUNT);
+  store<u32>(region, 0, OPEN_COUNT);
+  store<u32>(region, 0, OPEN_SESSION);
+  store<u32>(region, MERGED, MERGED_TAIL);
+  store<u32>(region, 0, RUN_COUNT);
+  store<u32>(region, family, RECEIVE_FAMILY);
+  store<u32>(region, localPort, RECEIVE_PORT);
+  store<f64>(region, now, NOW);
+
+  const area = receiveArea(region, family);
+  const messages = min<u32>(messageCount, RECEIVE_MESSAGES);
+  for (let i: u32 = 0; i < messages; i++) {
+    splitMessage(
+      region,
+      area + RECEIVE_HEADERS + i * MMSGHDR_SIZE,
+      area + RECEIVE_AUX + i * RECEIVE_AUX_SIZE,
+      area + RECEIVE_BUFFERS + i * RECEIVE_BUFFER_SIZE,
+    );
+  }
+  openBatch(region);
+  closeRuns(region);
+  return load<u32>(region, FRAME_COUNT);
+}
+
+/** Handles the datagrams of one message. */
+function splitMessage(region: u32, header: u32, aux: u32, buffer: u32): void {
+  const length = min<u32>(load<u32>(header, MSG_LEN), RECEIVE_BUFFER_SIZE);
+  const datagramSize = readControl(header, aux);
+  if (load<u32>(header, MSG_FLAGS) & MSG_TRUNC) {
+    drop(region, Drop.MalformedDatagram, 1);
+    return;
+  }
+  if (datagramSize == 0 || datagramSize >= length) {
+    handleDatagram(region, aux, buffer, length);
+    return;
+  }
+  const count = (length + datagramSize - 1) / datagramSize;
+  const handled = min<u32>(count, RECEIVE_SEGMENTS);
+  for (let i: u32 = 0; i < handled; i++) {
+    const offset = i * datagramSize;
+    handleDatagram(region, aux, buffer + offset, min(datagramSize, length - offset));
+  }
+  if (handled < count) drop(region, Drop.MalformedDatagram, count - handled);
+}
+
+function handleDatagram(region: u32, aux: u32, datagram: u32, length: u32): void {
+  const kind = classify(datagram, length);
+  if (kind == TRANSPORT) handleTransport(region, aux, datagram, length);
+  else if (kind == HANDSHAKE) pushDatagram(region, Exception.WireGuardHandshake, aux, datagram, length);
+  else if (kind == STUN) pushDatagram(region, Exception.Stun, aux, datagram, length);
+  else if (kind == RELAY) pushDatagram(region, Exception.Relay, aux, datagram, length);
+  else drop(region, Drop.MalformedDatagram, 1);
+}
+
+function pushDatagram(region: u32, reason: Exception, aux: u32, datagram: u32, length: u32): void {
+  const record = beginException(region, reason, NONE, length, WHOLE_RING);
+  if (record == 0) return;
+  memory.copy(record + RECORD_HEADER_SIZE, datagram, length);
+  setExceptionAddresses(region, record, aux, load<u32>(aux, AUX_LOCAL));
+  endException(region, record);
+}
+
+/** Puts a transport message into the batch, if it may be opened at all. */
+function handleTransport(region: u32, aux: u32, datagram: u32, length: u32): void {
+  const index = load<u32>(datagram, 4);
+  const counter = load<u64>(datagram, 8);
+  let session = load<u32>(region, OPEN_SESSION);
+  if (session == 0 || index != load<u32>(region, OPEN_INDEX)) {
+    const slot = lookupSession(load<u32>(region, SESSION_INDEX), index);
+    if (slot == NONE) {
+      pushUnknown(region, aux, datagram, length, index);
+      return;
+    }
+    openBatch(region);
+    session = sessionAt(region, slot);
+    store<u32>(region, <u32>session, OPEN_SESSION);
+    store<u32>(region, index, OPEN_INDEX);
+  }
+  if (
+    counter >= REJECT_AFTER_MESSAGES ||
+    load<f64>(region, NOW) - load<f64>(session, SESSION_CREATED_AT) > REJECT_AFTER_TIME
+  ) {
+    drop(region, Drop.SessionExpired, 1);
+    return;
+  }
+  if (!mayAccept(session, counter)) {
+    drop(region, Drop.Replayed, 1);
+    return;
+  }
+  if (load<u32>(region, OPEN_COUNT) == MAX_OPEN) openBatch(region);
+  const count = load<u32>(region, OPEN_COUNT);
+  const descriptor = region + OPEN_DESCRIPTORS + count * OPEN_DESCRIPTOR_SIZE;
+  const text = <u32>(datagram + WIREGUARD_HEADER_SIZE);
+  store<u32>(descriptor, text, OPEN_SOURCE);
+  store<u32>(descriptor, text, OPEN_DESTINATION);
+  store<u32>(descriptor, length - WIREGUARD_HEADER_SIZE - TAG_SIZE, OPEN_LENGTH);
+  store<u64>(descriptor, counter, OPEN_COUNTER);
+  store<u32>(region + OPEN_MESSAGES + 4 * count, <u32>aux);
+  store<u32>(region, count + 1, OPEN_COUNT);
+}
+
+function pushUnknown(region: u32, aux: u32, datagram: u32, length: u32, index: u32): void {
+  const payload = min(length, UNKNOWN_PAYLOAD);
+  const record = beginException(region, Exception.UnknownIndex, NONE, payload, QUARTER_RING);
+  if (record == 0) return;
+  memory.copy(record + RECORD_HEADER_SIZE, datagram, payload);
+  setExceptionIndex(record, index);
+  setExceptionAddresses(region, record, aux, load<u32>(aux, AUX_LOCAL));
+  endException(region, record);
+}
+
+/** Opens the batch and delivers what is authentic and new. */
+function openBatch(region: u32): void {
+  const count = load<u32>(region, OPEN_COUNT);
+  if (count == 0) return;
+  store<u32>(region, 0, OPEN_COUNT);
+  const session = load<u32>(region, OPEN_SESSION);
+  const descriptors = region + OPEN_DESCRIPTORS;
+  openPackets(count, session + SESSION_RECEIVE_KEY, descriptors, region + SCRATCH);
+
+  // The window moves only now: a forged counter must not move it.
+  let accepted: u32 = 0;
+  let bad: u32 = 0;
+  let bytes: u64 = 0;
+  lock(session);
+  for (let i: u32 = 0, d = descriptors; i < count; i++, d += OPEN_DESCRIPTOR_SIZE) {
+    if (!load<u32>(d, OPEN_OK)) {
+      bad++;
+    } else if (mark(session, load<u64>(d, OPEN_COUNTER))) {
+      accepted++;
+      bytes += load<u32>(d, OPEN_LENGTH);
+    } else {
+      store<u32>(d, 0, OPEN_OK);
+    }
+  }
+  unlock(session);
+  if (bad) drop(region, Drop.BadTag, bad);
+  if (accepted + bad < count) drop(region, Drop.Replayed, count - accepted - bad);
+  if (accepted == 0) return;
+
+  const connectionSlot = load<u32>(session, SESSION_CONNECTION);
+  const connection = connectionAt(region, connectionSlot);
+  const now = <u64>load<f64>(region, NOW);
+  atomic.store<u64>(connection, now, ACTIVITY_RECEIVED_AT);
+  if (bytes != 0) atomic.store<u64>(connection, now, ACTIVITY_RECEIVED_DATA_AT);
+  atomic.add<u64>(connection, bytes + <u64>accepted * <u64>(WIREGUARD_HEADER_SIZE + TAG_SIZE), ACTIVITY_RX_BYTES);
+  atomic.add<u64>(connection, <u64>accepted, ACTIVITY_RX_PACKETS);
+  if (!atomic.load<u32>(session, SESSION_CONFIRMED)) confirm(region, session, connectionSlot);
+
+  const flags = atomic.load<u32>(connection, CONNECTION_FLAGS);
+  let checkedAux: u32 = 0;
+  for (let i: u32 = 0, d = descriptors; i < count; i++, d += OPEN_DESCRIPTOR_SIZE) {
+    if (!load<u32>(d, OPEN_OK)) continue;
+    if (flags & CONNECTION_LEARN_ENDPOINT) {
+      const aux = load<u32>(region + OPEN_MESSAGES + 4 * i);
+      if (aux != checkedAux) checkEndpoint(region, connection, connectionSlot, session, aux);
+      checkedAux = aux;
+    }
+    const length = load<u32>(d, OPEN_LENGTH);
+    if (length != 0) deliver(region, connection, connectionSlot, flags, load<u32>(d, OPEN_DESTINATION), length);
+  }
+}
+
+/** Reports, once, that the peer has the keys of a session. */
+function confirm(region: u32, session: u32, connectionSlot: u32): void {
+  if (atomic.cmpxchg<u32>(session, 0, 1, SESSION_CONFIRMED) != 0) return;
+  const record = beginException(region, Exception.SessionConfirmed, connectionSlot, 0, WHOLE_RING);
+  if (record == 0) {
+    // Without the notice the session would never be used: the next message tries again.
+    atomic.store<u32>(session, 0, SESSION_CONFIRMED);
+    return;
+  }
+  setExceptionIndex(record, load<u32>(session, SESSION_LOCAL_INDEX));
+  endException(region, record);
+}
+
+/** Reports, once per path, that an authenticated message came from another address than the path's. */
+function checkEndpoint(region: u32, connection: u32, connectionSlot: u32, session: u32, aux: u32): void {
+  const slot = atomic.load<u32>(connection, CONNECTION_PATH);
+  if (slot != NONE && isRemoteOf(region, pathAt(region, slot), aux + AUX_NAME)) return;
+  if (atomic.cmpxchg<u32>(connection, 0, 1, CONNECTION_MOVED) != 0) return;
+  const record = beginException(region, Exception.EndpointMoved, connectionSlot, 0, WHOLE_RING);
+  if (record == 0) {
+    atomic.store<u32>(connection, 0, CONNECTION_MOVED);
+    return;
+  }
+  setExceptionIndex(record, load<u32>(session, SESSION_LOCAL_INDEX));
+  setExceptionAddresses(region, record, aux, load<u32>(aux, AUX_LOCAL));
+  endException(region, record);
+}
+
+/** Whether a socket address of the receiving family is the remote address of a path: port and IP address, no more. */
+function isRemoteOf(region: u32, path: u32, name: u32): bool {
+  const family = load<u32>(region, RECEIVE_FAMILY);
+  const remote = path + PATH_NAME;
+  if (load<u32>(path, PATH_FAMILY) != family || load<u16>(name, 2) != load<u16>(remote, 2)) return false;
+  return family == 4
+    ? load<u32>(name, 4) == load<u32>(remote, 4)
+    : !v128.any_true(v128.xor(v128.load(name, 8), v128.load(remote, 8)));
+}
+
+/** Checks a decrypted packet and makes it a frame. */
+function deliver(region: u32, connection: u32, connectionSlot: u32, flags: u32, packet: u32, available: u32): void {
+  const length = packetLength(packet, available);
+  if (length == 0) {
+    drop(region, Drop.MalformedInner, 1);
+    return;
+  }
+  const family = version(packet);
+  if (isFragment(packet, family)) {
+    drop(region, Drop.Fragment, 1);
+    return;
+  }
+  if (lookupRoute(region, family, source(packet, family)) != connectionSlot) {
+    drop(region, Drop.SourceNotAllowed, 1);
+    return;
+  }
+  const protocol = protocolOf(packet, family);
+  if (
+    flags & CONNECTION_FILTERED &&
+    !isAllowed(region, connection, packet, length, family, protocol, headerLength(packet, family))
+  ) {
+    drop(region, Drop.DestinationNotAllowed, 1);
+    return;
+  }
+  deliverPacket(region, packet, length, family, protocol);
+}

@@ -1,0 +1,226 @@
+// From the TUN device to the peers: route, segment, seal, queue. What the tables do not answer goes to the control plane.
+//
+//    datagram   | channel data header (4, to relays) | type 4, receiver index, counter (16) | packet | tag (16) |
+
+import { Drop, Exception, NONE, RouteTarget } from "./abi";
+import { beginException, endException, HALF_RING, setExceptionIndex, WHOLE_RING } from "./exceptions";
+import { destination } from "./packet/ip";
+import {
+  PLAN_FAMILY,
+  PLAN_SEGMENTS,
+  PLAN_STRIDE,
+  PLANNED,
+  planFrame,
+  segmentLength,
+  writeSegment,
+} from "./packet/segment";
+import {
+  ACTIVITY_SENT_AT,
+  ACTIVITY_SENT_DATA_AT,
+  ACTIVITY_TX_BYTES,
+  ACTIVITY_TX_PACKETS,
+  CONNECTION_ACTIVE,
+  CONNECTION_FLAGS,
+  CONNECTION_PATH,
+  CONNECTION_SESSION,
+  PATH_CHANNEL,
+  PATH_FAMILY,
+  REJECT_AFTER_TIME,
+  SESSION_CREATED_AT,
+  SESSION_LOCAL_INDEX,
+  SESSION_REMOTE_INDEX,
+} from "./records";
+import { connectionAt, drop, pathAt, sessionAt } from "./region";
+import {
+  MAX_MESSAGE_SIZE,
+  PENDING_COUNT,
+  QUEUE_HEAD,
+  QUEUE_TAIL,
+  RECORD_HEADER_SIZE,
+  TUN_FRAME,
+  VNET_HEADER_SIZE,
+} from "./regions";
+import {
+  addPending,
+  beginPending,
+  NO_COUNTER,
+  REKEY_AFTER_MESSAGES,
+  SEAL_BATCH,
+  sealPending,
+  takeCounters,
+} from "./seal";
+import { lookupRoute } from "./tables/routes";
+import { appendDatagram, hasRoom, queueOf, updateFull } from "./transmit";
+
+/** Bytes of WireGuard's transport header (spec 02, section 11.2) and of the tag. */
+export const WIREGUARD_HEADER_SIZE: u32 = 16;
+export const TAG_SIZE: u32 = 16;
+/** First four bytes of a transport message. */
+export const TRANSPORT_MESSAGE: u32 = 4;
+/** Bytes of TURN's channel data header (RFC 8656, section 12.4). */
+const CHANNEL_HEADER_SIZE: u32 = 4;
+
+/** Handles the frame of `frameLength` bytes in the TUN buffer. `now` is in milliseconds. */
+export function outbound(region: u32, frameLength: u32, now: f64): void {
+  const problem = planFrame(region, region + TUN_FRAME, frameLength);
+  if (problem != PLANNED) {
+    drop(region, <Drop>problem, 1);
+    return;
+  }
+  const family = load<u32>(region, PLAN_FAMILY);
+  const target = lookupRoute(region, family, destination(region + TUN_FRAME + VNET_HEADER_SIZE, family));
+  if (target == RouteTarget.Exception) {
+    pushPackets(region, Exception.RouteException, NONE);
+    return;
+  }
+  if (target >= <u32>RouteTarget.FirstSpecial) {
+    drop(region, Drop.NoRoute, load<u32>(region, PLAN_SEGMENTS));
+    return;
+  }
+  sendPackets(region, target, now);
+}
+
+/** Sends the planned packets on a connection. */
+function sendPackets(region: u32, connectionSlot: u32, now: f64): void {
+  const connection = connectionAt(region, connectionSlot);
+  const segments = load<u32>(region, PLAN_SEGMENTS);
+  if (!(atomic.load<u32>(connection, CONNECTION_FLAGS) & CONNECTION_ACTIVE)) {
+    drop(region, Drop.NoRoute, segments);
+    return;
+  }
+  const session = usableSession(region, connection, now);
+  const path = usablePath(region, connection);
+  if (session == 0 || path == 0) {
+    pushPackets(region, Exception.NoSession, connectionSlot);
+    return;
+  }
+  const overhead = overheadOf(path);
+  const stride = overhead + load<u32>(region, PLAN_STRIDE);
+  if (stride > <u32>MAX_MESSAGE_SIZE) {
+    drop(region, Drop.TooLarge, segments);
+    return;
+  }
+  if (!hasRoom(region, load<u32>(path, PATH_FAMILY), segments, stride)) {
+    dropForRoom(region, path, segments);
+    return;
+  }
+  const first = takeCounters(session, segments);
+  if (first == NO_COUNTER) {
+    pushPackets(region, Exception.NoSession, connectionSlot);
+    return;
+  }
+
+  beginPending(region, session, first);
+  let bytes: u64 = 0;
+  for (let i: u32 = 0; i < segments; i++) {
+    const length = segmentLength(region, i);
+    const text = beginMessage(region, path, session, first + i, length);
+    writeSegment(region, i, text);
+    addPending(region, text, length);
+    bytes += length;
+  }
+  if (load<u32>(region, PENDING_COUNT) >= SEAL_BATCH) sealPending(region);
+  finish(region, connection, connectionSlot, session, path, first, segments, bytes, now);
+  atomic.store<u64>(connection, <u64>now, ACTIVITY_SENT_DATA_AT);
+}
+
+/** Sends an empty message on a connection. Returns whether it had a usable session and path. */
+export function sealKeepalive(region: u32, connectionSlot: u32, now: f64): bool {
+  const connection = connectionAt(region, connectionSlot);
+  const session = usableSession(region, connection, now);
+  const path = usablePath(region, connection);
+  if (!(atomic.load<u32>(connection, CONNECTION_FLAGS) & CONNECTION_ACTIVE) || session == 0 || path == 0) {
+    drop(region, Drop.NoPath, 1);
+    return false;
+  }
+  if (!hasRoom(region, load<u32>(path, PATH_FAMILY), 1, overheadOf(path))) {
+    dropForRoom(region, path, 1);
+    return false;
+  }
+  const first = takeCounters(session, 1);
+  if (first == NO_COUNTER) {
+    drop(region, Drop.NoPath, 1);
+    return false;
+  }
+  beginPending(region, session, first);
+  addPending(region, beginMessage(region, path, session, first, 0), 0);
+  finish(region, connection, connectionSlot, session, path, first, 1, 0, now);
+  return true;
+}
+
+/** The connection's current session, or 0 when there is none or it is too old. */
+function usableSession(region: u32, connection: u32, now: f64): u32 {
+  const slot = atomic.load<u32>(connection, CONNECTION_SESSION);
+  if (slot == NONE) return 0;
+  const session = sessionAt(region, slot);
+  return now - load<f64>(session, SESSION_CREATED_AT) > REJECT_AFTER_TIME ? 0 : session;
+}
+
+/** The connection's path, or 0. */
+function usablePath(region: u32, connection: u32): u32 {
+  const slot = atomic.load<u32>(connection, CONNECTION_PATH);
+  return slot == NONE ? 0 : pathAt(region, slot);
+}
+
+/** Bytes of a datagram besides the packet. */
+function overheadOf(path: u32): u32 {
+  return WIREGUARD_HEADER_SIZE + TAG_SIZE + (load<u32>(path, PATH_CHANNEL) ? CHANNEL_HEADER_SIZE : 0);
+}
+
+/** Appends a datagram with its headers written; returns where the packet of `length` bytes goes. */
+function beginMessage(region: u32, path: u32, session: u32, counter: u64, length: u32): u32 {
+  const channel = load<u32>(path, PATH_CHANNEL);
+  let message = appendDatagram(region, path, overheadOf(path) + length);
+  if (channel) {
+    store<u16>(message, bswap<u16>(<u16>channel));
+    store<u16>(message, bswap<u16>(<u16>(WIREGUARD_HEADER_SIZE + length + TAG_SIZE)), 2);
+    message += CHANNEL_HEADER_SIZE;
+  }
+  store<u32>(message, TRANSPORT_MESSAGE);
+  store<u32>(message, load<u32>(session, SESSION_REMOTE_INDEX), 4);
+  store<u64>(message, counter, 8);
+  return message + WIREGUARD_HEADER_SIZE;
+}
+
+/** What follows after messages were queued: stamps, counts, the notice that new keys are wanted, whether the queue is full. */
+function finish(
+  region: u32,
+  connection: u32,
+  connectionSlot: u32,
+  session: u32,
+  path: u32,
+  first: u64,
+  count: u32,
+  bytes: u64,
+  now: f64,
+): void {
+  atomic.store<u64>(connection, <u64>now, ACTIVITY_SENT_AT);
+  atomic.add<u64>(connection, bytes + <u64>count * <u64>(WIREGUARD_HEADER_SIZE + TAG_SIZE), ACTIVITY_TX_BYTES);
+  atomic.add<u64>(connection, <u64>count, ACTIVITY_TX_PACKETS);
+  if (first < REKEY_AFTER_MESSAGES && first + <u64>count >= REKEY_AFTER_MESSAGES) {
+    const record = beginException(region, Exception.RekeyNeeded, connectionSlot, 0, WHOLE_RING);
+    if (record != 0) {
+      setExceptionIndex(record, load<u32>(session, SESSION_LOCAL_INDEX));
+      endException(region, record);
+    }
+  }
+  updateFull(queueOf(region, load<u32>(path, PATH_FAMILY)));
+}
+
+/** Counts packets that do not fit in the queue: never, when nothing else is in it. */
+function dropForRoom(region: u32, path: u32, segments: u32): void {
+  const queue = queueOf(region, load<u32>(path, PATH_FAMILY));
+  const isEmpty = load<u32>(queue, QUEUE_HEAD) == load<u32>(queue, QUEUE_TAIL);
+  drop(region, isEmpty ? Drop.TooLarge : Drop.UdpSendFailed, segments);
+}
+
+/** Hands the planned packets to the control plane, one by one. */
+function pushPackets(region: u32, reason: Exception, connectionSlot: u32): void {
+  const segments = load<u32>(region, PLAN_SEGMENTS);
+  for (let i: u32 = 0; i < segments; i++) {
+    const record = beginException(region, reason, connectionSlot, segmentLength(region, i), HALF_RING);
+    if (record == 0) continue;
+    writeSegment(region, i, record + RECORD_HEADER_SIZE);
+    endException(region, record);
+  }
+}

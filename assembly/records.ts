@@ -1,0 +1,184 @@
+// Layout of the shared memory: the tables' records and every slot's own region, as offsets in bytes. Compiled twice, by
+// AssemblyScript into the engine and by TypeScript into src/engine, so: plain constants only, no imports. What the tables mean
+// is in ARCHITECTURE.md, "The packet engine"; where they lie is computed from capacities in src/engine/layout.ts.
+//
+//    page 0     the engine's static data (constants only)
+//    shared     signal | routes | session index | sessions | connections | paths | filters | filter sets | rules
+//    slot 0     region of the main thread
+//    slot 1..n  regions of the workers
+//
+// Numbers are little-endian unless a field is part of a packet or of a kernel structure that says otherwise.
+
+/** Bytes of a cache line: what is written by different threads must not share one. */
+export const CACHE_LINE = 64;
+
+// ---- Prefix tables: routes and filters ------------------------------------------------------------------------------------
+//
+// An open-addressing hash table with linear probing over (scope, family, prefix length, masked address). A lookup probes once
+// for every prefix length that is present, longest first. Readers take no lock: the version is odd while the table is being
+// written, and a reader that saw it odd or changed looks again.
+//
+//    header   | version | mask | entries | lengths (32) |
+//    entry    | high u64 | low u64 | scope u32 | tag u32 | value u32 | - |
+
+/** Bytes of a prefix table's header. */
+export const TABLE_SIZE = 64;
+/** u32, atomic: changes with every write, odd during one. */
+export const TABLE_VERSION = 0;
+/** u32: number of entries minus one; the number is a power of two. */
+export const TABLE_MASK = 4;
+/** u32: address of the entries. */
+export const TABLE_ENTRIES = 8;
+/** The lengths block of scope 0. Other scopes have theirs elsewhere (a filter set). */
+export const TABLE_LENGTHS = 16;
+
+/** Bytes of a lengths block: one bit per prefix length that has entries. */
+export const LENGTHS_SIZE = 32;
+/** u64, atomic: lengths 0 to 32 of IPv4 prefixes. */
+export const LENGTHS_V4 = 0;
+/** Three u64, atomic: lengths 0 to 128 of IPv6 prefixes. */
+export const LENGTHS_V6 = 8;
+
+/** Bytes of an entry of a prefix table. */
+export const ENTRY_SIZE = 32;
+/** u64: the first eight bytes of the address as a number (an IPv4 address is in the upper half). */
+export const ENTRY_HIGH = 0;
+/** u64: the last eight bytes of an IPv6 address as a number. */
+export const ENTRY_LOW = 8;
+/** u32: scope; 0 for routes, filter set + 1 for filters. */
+export const ENTRY_SCOPE = 16;
+/** u32: 0 for an empty entry, else `ENTRY_USED` | family << 8 | prefix length. */
+export const ENTRY_TAG = 20;
+/** u32: what the prefix leads to. */
+export const ENTRY_VALUE = 24;
+/** Bit of a tag in use. */
+export const ENTRY_USED = 0x10000;
+
+// ---- Session index ----------------------------------------------------------------------------------------------------------
+//
+// The same kind of hash table, from receiver index to session slot:
+//
+//    header   | version | mask | entries |            (the offsets TABLE_…)
+//    entry    | local index u32 | session slot + 1 u32 |  (0: empty)
+
+/** Bytes of an entry of the session index. Read and written as one u64, the local index in the lower half. */
+export const INDEX_ENTRY_SIZE = 8;
+
+// ---- Sessions ---------------------------------------------------------------------------------------------------------------
+
+/** Bits of the replay window: counters this far behind the highest are still accepted once (spec 02, section 11.9; field notes 3). */
+export const REPLAY_WINDOW = 8192;
+/** Bits of the ring that holds the window (RFC 6479): a power of two, at least the window and one word. */
+export const REPLAY_RING_BITS = 16384;
+
+/** Bytes of a session record. */
+export const SESSION_SIZE = 2304;
+/** u32: receiver index of messages to us. */
+export const SESSION_LOCAL_INDEX = 0;
+/** u32: receiver index of messages to the peer. */
+export const SESSION_REMOTE_INDEX = 4;
+/** u32: slot of the connection. */
+export const SESSION_CONNECTION = 8;
+/** u32, atomic: 1 once the peer is known to have the keys. */
+export const SESSION_CONFIRMED = 12;
+/** f64: when the session was made, milliseconds. */
+export const SESSION_CREATED_AT = 16;
+/** 32 bytes: key that seals. */
+export const SESSION_SEND_KEY = 32;
+/** 32 bytes: key that opens. */
+export const SESSION_RECEIVE_KEY = 64;
+/** u64, atomic: counter of the next message to the peer. */
+export const SESSION_SEND_COUNTER = 128;
+/** u32, atomic: guards the replay window. */
+export const SESSION_LOCK = 192;
+/** u64: highest counter received, plus one. */
+export const SESSION_NEXT = 200;
+/** The ring of the replay window: `REPLAY_RING_BITS` bits in words of u64. */
+export const SESSION_RING = 256;
+
+/** Sessions older than this neither send nor receive: REJECT_AFTER_TIME, milliseconds (spec 02, section 11.8). */
+export const REJECT_AFTER_TIME = 180000;
+
+// ---- Connections ------------------------------------------------------------------------------------------------------------
+
+/** Bytes of a connection record: a line that is read and a line that workers write. */
+export const CONNECTION_SIZE = 128;
+/** u32, atomic: `CONNECTION_…` bits below; 0 for a free slot. */
+export const CONNECTION_FLAGS = 0;
+/** u32, atomic: slot of the session that sends, or `NONE`. */
+export const CONNECTION_SESSION = 4;
+/** u32, atomic: slot of the path, or `NONE`. */
+export const CONNECTION_PATH = 8;
+/** u32, atomic: slot of the filter set, or `NONE`: nothing is allowed. Only with `CONNECTION_FILTERED`. */
+export const CONNECTION_FILTERS = 12;
+/** u32, atomic: 1 when `EndpointMoved` was reported and the path has not been rewritten since. */
+export const CONNECTION_MOVED = 16;
+/** Eight u64, atomic; in the order of the `ACTIVITY_…` offsets. Times are milliseconds, rounded down. */
+export const CONNECTION_ACTIVITY = 64;
+/** When a message was last sent. */
+export const ACTIVITY_SENT_AT = 64;
+/** When an authenticated message was last received. */
+export const ACTIVITY_RECEIVED_AT = 72;
+/** When a message with a packet was last sent. */
+export const ACTIVITY_SENT_DATA_AT = 80;
+/** When an authenticated message with a packet was last received. */
+export const ACTIVITY_RECEIVED_DATA_AT = 88;
+/** Bytes of transport messages sent (packet, header and tag). */
+export const ACTIVITY_TX_BYTES = 96;
+/** Bytes of authenticated transport messages received. */
+export const ACTIVITY_RX_BYTES = 104;
+/** Transport messages sent. */
+export const ACTIVITY_TX_PACKETS = 112;
+/** Authenticated transport messages received. */
+export const ACTIVITY_RX_PACKETS = 120;
+
+/** Flag: the slot is in use. */
+export const CONNECTION_ACTIVE = 1;
+/** Flag: destinations of received packets must pass the connection's filters. */
+export const CONNECTION_FILTERED = 2;
+/** Flag: report when authenticated messages come from another address than the path's (WireGuard's roaming). */
+export const CONNECTION_LEARN_ENDPOINT = 4;
+
+// ---- Paths: kernel structures ready to be copied into a message header -----------------------------------------------------------
+
+/** Bytes of a path record. */
+export const PATH_SIZE = 128;
+/** u32: different for every path ever written (modulo 2^32), so that messages of a path can be told from those of a later one in the same slot. */
+export const PATH_SERIAL = 0;
+/** u32: 4 or 6. */
+export const PATH_FAMILY = 4;
+/** u32: channel number that the relay at the remote address forwards, 0: direct. */
+export const PATH_CHANNEL = 8;
+/** u32: bytes of the remote address. */
+export const PATH_NAME_LENGTH = 12;
+/** u32: bytes of the control message that selects the local address; 0: the kernel chooses. */
+export const PATH_CONTROL_LENGTH = 16;
+/** sockaddr_in or sockaddr_in6: the remote address. */
+export const PATH_NAME = 32;
+/** cmsghdr with in_pktinfo (32 bytes) or in6_pktinfo (40 bytes). */
+export const PATH_CONTROL = 64;
+
+// ---- Filters --------------------------------------------------------------------------------------------------------------------
+//
+// A filter set belongs to one connection and is replaced as a whole. Its prefixes are entries of the filter table in the scope
+// "set + 1"; their value is the address of a rule list in the rules pool, or ALLOW_ALL. Rule lists are normalised: ranges are
+// disjoint and ascending, TCP before UDP.
+//
+//    rule list   | tcp count u16 | udp count u16 | icmp u32 | range … |       range: first port u16, last port u16
+
+/** Bytes of a filter set: a lengths block. */
+export const FILTER_SET_SIZE = 32;
+/** Value of a filter entry that allows everything. */
+export const ALLOW_ALL = 0;
+/** Bytes of the unit in which the rules pool is given out. */
+export const RULES_UNIT = 64;
+/** u16: number of TCP ranges. */
+export const RULES_TCP = 0;
+/** u16: number of UDP ranges. */
+export const RULES_UDP = 2;
+/** u32: 1 when ICMP and ICMPv6 are allowed. */
+export const RULES_ICMP = 4;
+/** The ranges: u16 first port, u16 last port. */
+export const RULES_RANGES = 8;
+/** Bytes of a range. */
+export const RULES_RANGE_SIZE = 4;

@@ -1,0 +1,26 @@
+// Small things that everything in a slot's region needs.
+
+import { Drop } from "./abi";
+import { CONNECTION_SIZE, PATH_SIZE, SESSION_SIZE } from "./records";
+import { CONNECTIONS, COUNTERS, PATHS, SESSIONS } from "./regions";
+
+/** Counts dropped packets. Only this thread writes its counters. */
+export function drop(region: u32, reason: Drop, count: u32): void {
+  const counter = region + COUNTERS + 8 * reason;
+  atomic.store<u64>(counter, load<u64>(counter) + <u64>count);
+}
+
+/** Address of a connection record. */
+export function connectionAt(region: u32, slot: u32): u32 {
+  return load<u32>(region, CONNECTIONS) + slot * CONNECTION_SIZE;
+}
+
+/** Address of a session record. */
+export function sessionAt(region: u32, slot: u32): u32 {
+  return load<u32>(region, SESSIONS) + slot * SESSION_SIZE;
+}
+
+/** Address of a path record. */
+export function pathAt(region: u32, slot: u32): u32 {
+  return load<u32>(region, PATHS) + slot * PATH_SIZE;
+}

@@ -1,0 +1,62 @@
+// Wakes the main thread when workers have pushed exceptions, and lets it handle them in bounded turns: a flood of exceptions must
+// not starve timers and the portal's socket (field notes, section 3: "bound iterations per turn").
+
+import { waitAsync } from "./wait-async.js";
+
+/** Exceptions handled before the event loop has its turn. */
+export const EXCEPTIONS_PER_TURN = 256;
+
+/** What the pump works with. */
+export interface ExceptionPumpParts {
+  /** The word that workers increment and notify after pushing exceptions. */
+  readonly words: Int32Array;
+  readonly index: number;
+  /** Handles at most `limit` exceptions of all rings; returns how many. */
+  readonly drain: (limit: number) => number;
+  /** Called after each turn that handled something: the moment to poll state machines for transmits and events. */
+  readonly endOfTurn: () => void;
+  /** `drain` or `endOfTurn` threw: a bug. The pump has stopped. */
+  readonly onError: (error: unknown) => void;
+}
+
+/** Handles exceptions until it is stopped. */
+export class ExceptionPump {
+  readonly #parts: ExceptionPumpParts;
+  #stopped = false;
+
+  constructor(parts: ExceptionPumpParts) {
+    this.#parts = parts;
+    void this.#run();
+  }
+
+  /** Handles nothing more. */
+  stop(): void {
+    this.#stopped = true;
+    // Ends a pending wait, which would keep the shared memory alive.
+    Atomics.notify(this.#parts.words, this.#parts.index);
+  }
+
+  async #run(): Promise<void> {
+    const { words, index, drain, endOfTurn, onError } = this.#parts;
+    try {
+      while (!this.#stopped) {
+        // Read before draining: what is pushed from here on changes the word, and the wait below returns at once.
+        const seen = Atomics.load(words, index);
+        const handled = drain(EXCEPTIONS_PER_TURN);
+        if (handled > 0) endOfTurn();
+        if (this.#stopped) return;
+        const wait = handled < EXCEPTIONS_PER_TURN ? waitAsync(words, index, seen) : undefined;
+        if (wait?.async === true) await wait.value;
+        else await nextTurn();
+      }
+    } catch (error) {
+      this.#stopped = true;
+      onError(error);
+    }
+  }
+}
+
+/** Resolves after the event loop has looked at its timers and sockets once. */
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}

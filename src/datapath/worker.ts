@@ -1,0 +1,55 @@
+// Entry of a datapath worker thread: makes the engine of its slot and runs the loop until the main thread asks it to stop.
+
+import { Drop } from "../../assembly/abi.js";
+import { Engine } from "../engine/engine.js";
+import type { Layout } from "../engine/layout.js";
+import type { SharedMemory } from "../engine/webassembly.js";
+import { monotonicNow } from "../system/clock.js";
+import { clearEventCounter } from "../system/linux/eventfd.js";
+import { addressOf, allocate } from "../system/linux/libc.js";
+import { WorkerControl } from "./control-block.js";
+import { linuxIo } from "./io.js";
+import type { WorkerTaskBase } from "./pool.js";
+import { signalExceptions } from "./signal.js";
+import { WorkerLoop } from "./worker-loop.js";
+
+/** What the main thread gives every worker. */
+export interface DatapathTask {
+  readonly memory: SharedMemory;
+  readonly layout: Layout;
+}
+
+/** Runs one worker; see {@link WorkerLoop}. Throws what ends it. */
+export default async function datapathWorker(task: DatapathTask & WorkerTaskBase): Promise<void> {
+  const { memory, layout, index } = task;
+  const bytes = new Uint8Array(memory.buffer);
+  const hostBase = addressOf(bytes);
+  touchPages(bytes, layout.regions[index + 1] ?? 0, layout.regionBytes);
+  const engine = await Engine.create({ memory, layout, slot: index + 1, hostBase });
+  const scratch = allocate(8);
+  // process.hrtime, which the program's clock reads, makes an array per call; this is the same clock without it.
+  const clockOffset = monotonicNow() - performance.now();
+  const signal = signalExceptions(memory, layout);
+  const loop = new WorkerLoop({
+    engine,
+    io: linuxIo,
+    control: new WorkerControl(task.block, index, task.workers),
+    memory: bytes,
+    hostBase,
+    wakeFd: task.wakeFd,
+    clearWake: () => clearEventCounter(task.wakeFd, scratch.address),
+    now: () => performance.now() + clockOffset,
+    signalExceptions: signal,
+    countTunWriteError: () => engine.countDrop(Drop.TunWriteFailed, 1),
+  });
+  loop.run();
+}
+
+/** Smallest page of memory that Linux gives out, in bytes. */
+const PAGE_SIZE = 4096;
+
+/** Makes the kernel back a range of memory with pages now rather than under the first packets (design, section 6). */
+function touchPages(bytes: Uint8Array, start: number, length: number): void {
+  // Writing counts, reading does not: untouched pages read as a shared page of zeros.
+  for (let at = start; at < start + length; at += PAGE_SIZE) bytes[at] = bytes[at] ?? 0;
+}

@@ -1,0 +1,195 @@
+// A WireGuard device in this process: datapath, device and configuration socket put together.
+
+import { writeFileSync } from "node:fs";
+import { Datapath } from "../../datapath/datapath.js";
+import { DEFAULT_ENGINE_CONFIG } from "../../engine/layout.js";
+import { monotonicNow, unixNow } from "../../system/clock.js";
+import { nodeCrypto, systemRandom } from "../../system/crypto.js";
+import { SystemCallError } from "../../system/linux/errno.js";
+import { changeLink, findLink, getLink } from "../../system/linux/rtnetlink/links.js";
+import { NetlinkSocket } from "../../system/linux/rtnetlink/netlink.js";
+import { ERRNO, type ErrorNumber } from "../../uapi/errno.js";
+import { socketPath, UapiServer } from "../../uapi/server.js";
+import type { DeviceChange, DeviceConfiguration } from "../../wireguard/configuration.js";
+import { WireGuardDevice } from "../../wireguard/device.js";
+import type { DeviceEvent } from "../../wireguard/device-events.js";
+import { Tai64nClock } from "../../wireguard/tai64n.js";
+import { Driver } from "../common/driver.js";
+import { DeviceDataplane } from "./device-dataplane.js";
+import type { DeviceLog } from "./log.js";
+
+/** MTU of a new interface in bytes, that of all WireGuard implementations: 1500 less the outer headers over IPv6, rounded. */
+const DEFAULT_MTU = 1420;
+
+/** How often removed table entries are looked after, in milliseconds. */
+const RECLAIM_INTERVAL = 1000;
+
+/** What to run. */
+export interface DeviceProgramOptions {
+  readonly interfaceName: string;
+  /** Datapath threads. */
+  readonly workers: number;
+  readonly log: DeviceLog;
+  /** Where to write the interface's name, for scripts that let the kernel choose it (`wg%d`). */
+  readonly nameFile: string | undefined;
+}
+
+/** Why a device ended by itself. */
+export type DeviceEnd =
+  | { readonly type: "interface-removed" }
+  | { readonly type: "socket-removed" }
+  | { readonly type: "failed"; readonly error: Error };
+
+/** A running device. */
+export class DeviceProgram {
+  /** Resolves when the device has to end although nobody called {@link stop}; {@link stop} is still to be called. */
+  readonly ended: Promise<DeviceEnd>;
+  readonly #log: DeviceLog;
+  readonly #datapath: Datapath;
+  readonly #dataplane: DeviceDataplane;
+  readonly #device: WireGuardDevice;
+  readonly #driver: Driver<DeviceEvent>;
+  readonly #reclaimTimer: NodeJS.Timeout;
+  #server: UapiServer | undefined;
+
+  private constructor(
+    options: DeviceProgramOptions,
+    datapath: Datapath,
+    dataplane: DeviceDataplane,
+    ended: Promise<DeviceEnd>,
+  ) {
+    this.ended = ended;
+    this.#log = options.log;
+    this.#datapath = datapath;
+    this.#dataplane = dataplane;
+    this.#device = new WireGuardDevice({
+      crypto: nodeCrypto,
+      random: systemRandom,
+      clock: new Tai64nClock(monotonicNow(), unixNow()),
+      maxPeers: datapath.layout.config.connections,
+      maxAllowedIps: datapath.layout.config.routes,
+    });
+    this.#driver = new Driver(this.#device, {
+      transmit: (transmit) => dataplane.transmit(transmit),
+      event: (event) => {
+        dataplane.apply(event);
+        this.#log.deviceEvent(event);
+      },
+      beforeTimeout: (now) => dataplane.feedActivity(this.#device, now),
+    });
+    dataplane.connect(this.#device, monotonicNow, () => this.#driver.drain());
+    this.#device.handleBound(this.#port);
+    this.#reclaimTimer = setInterval(() => dataplane.reclaim(), RECLAIM_INTERVAL);
+  }
+
+  /**
+   * Starts a device; when it resolves, wg(8) can configure it.
+   *
+   * @throws with words for the user; nothing is left behind then.
+   */
+  static async start(options: DeviceProgramOptions): Promise<DeviceProgram> {
+    const { interfaceName, workers, log } = options;
+    let end: (reason: DeviceEnd) => void = () => undefined;
+    const ended = new Promise<DeviceEnd>((resolve) => {
+      end = resolve;
+    });
+    let name = interfaceName;
+    const datapath = await Datapath.start({
+      engine: { ...DEFAULT_ENGINE_CONFIG, workers },
+      tun: { name: interfaceName },
+      udp: { port: 0 },
+      onFailure: (error) => end(interfaceExists(name) ? { type: "failed", error } : { type: "interface-removed" }),
+    });
+    let program: DeviceProgram | undefined;
+    try {
+      name = datapath.tun?.name ?? interfaceName;
+      setMtu(name, DEFAULT_MTU);
+      for (const missing of datapath.missingFamilies) log.warn(missing);
+      const dataplane = await DeviceDataplane.create(datapath, (table) => log.warn(`table full: ${table}`));
+      program = new DeviceProgram(options, datapath, dataplane, ended);
+      await program.#listen(name, () => end({ type: "socket-removed" }));
+      if (options.nameFile !== undefined) writeFileSync(options.nameFile, `${name}\n`, { mode: 0o400 });
+      log.info(`device ${name} is ready`);
+      return program;
+    } catch (error) {
+      await (program === undefined ? datapath.stop() : program.stop());
+      throw error;
+    }
+  }
+
+  /** Ends the device: the configuration socket, all sessions, the interface. */
+  async stop(): Promise<void> {
+    clearInterval(this.#reclaimTimer);
+    await this.#server?.close();
+    this.#driver.stop();
+    this.#device.close(monotonicNow());
+    await this.#datapath.stop();
+  }
+
+  async #listen(interfaceName: string, onRemoved: () => void): Promise<void> {
+    this.#server = await UapiServer.listen({
+      path: socketPath(interfaceName),
+      handler: { get: () => this.#get(), set: (change) => this.#set(change) },
+      onRemoved,
+      onError: (error) => this.#log.error("configuration request failed", error),
+    });
+  }
+
+  #get(): DeviceConfiguration {
+    this.#dataplane.feedActivity(this.#device, monotonicNow());
+    return this.#device.configuration();
+  }
+
+  async #set(change: DeviceChange): Promise<ErrorNumber> {
+    const errno = await this.#rebind(change);
+    if (errno !== ERRNO.ok) return errno;
+    let error: string | undefined;
+    this.#driver.input((now) => {
+      error = this.#device.configure(change, now);
+    });
+    if (error === undefined) return ERRNO.ok;
+    this.#log.warn(`configuration refused: ${error}`);
+    return ERRNO.ENOSPC;
+  }
+
+  /** Brings about another port or mark; when that fails, nothing of the change is carried out. */
+  async #rebind(change: DeviceChange): Promise<ErrorNumber> {
+    const { listenPort, fwmark } = this.#device.configuration();
+    const port = change.listenPort ?? listenPort;
+    const mark = change.fwmark ?? fwmark;
+    if (port === listenPort && mark === fwmark) return ERRNO.ok;
+    try {
+      await this.#datapath.rebind({ port, mark });
+    } catch (error) {
+      if (!(error instanceof SystemCallError)) throw error;
+      this.#log.error(`port ${port}, mark ${mark}`, error);
+      return error.errno;
+    }
+    this.#driver.input(() => this.#device.handleBound(this.#port));
+    return ERRNO.ok;
+  }
+
+  /** The port of the sockets; both families have the same. */
+  get #port(): number {
+    const { ipv4, ipv6 } = this.#datapath.localPorts;
+    return ipv4 ?? ipv6 ?? 0;
+  }
+}
+
+function setMtu(interfaceName: string, mtu: number): void {
+  const netlink = NetlinkSocket.open();
+  try {
+    changeLink(netlink, getLink(netlink, interfaceName).index, { mtu });
+  } finally {
+    netlink.close();
+  }
+}
+
+function interfaceExists(name: string): boolean {
+  const netlink = NetlinkSocket.open();
+  try {
+    return findLink(netlink, name) !== undefined;
+  } finally {
+    netlink.close();
+  }
+}

@@ -1,0 +1,409 @@
+// The gateway (spec 04, section 6, with section 4.10): clients, what they were granted, and until when. It says what the datapath
+// lets through: a client's tunnel addresses lead to its connection, and its filters name what it may reach. Deny by default.
+//
+// Grants and connections live apart: a grant may arrive before the connection (section 4.8) and outlive it, until it expires or
+// is revoked (section 6.13).
+
+import { type IpAddress, IpPrefix, type SocketAddress } from "../base/address.js";
+import type { StateMachine, Transmit } from "../base/state-machine.js";
+import { type Duration, earliest, type Instant, SECOND, type UnixTime } from "../base/time.js";
+import type { Answer, NodeEvent, Offer, Relay } from "../connection/events.js";
+import type { GatewayNode } from "../connection/gateway-node.js";
+import { parseIpPacket } from "../packet/ip.js";
+import { CandidateBatch } from "./candidates.js";
+import type { Filter, FilterRule, GatewayEvent } from "./events.js";
+import { DEFAULT_ROUTES, TUNNEL_RANGES } from "./ranges.js";
+import { RouteTable } from "./route-table.js";
+
+/** How often expiry is looked at. */
+export const HOUSEKEEPING_INTERVAL: Duration = SECOND;
+/** Clients known at most; further ones are refused. */
+export const MAX_CLIENTS = 10_000;
+/** Grants per client at most; the one that was granted first goes. */
+export const MAX_GRANTS = 1000;
+/** How long grants for a client that is not connected and whose addresses are unknown are kept (section 4.10, rule 2). */
+export const EARLY_GRANT_TIME: Duration = 20 * SECOND;
+/** Early grants per client at most. */
+export const MAX_EARLY_GRANTS = 100;
+
+/** A resource as the portal describes it to gateways. */
+export type GatewayResource =
+  | { readonly type: "cidr"; readonly id: string; readonly address: IpPrefix; readonly filters: readonly FilterRule[] }
+  /** Names need address translation, which comes with `src/dns`: access to them is refused until then. */
+  | { readonly type: "dns"; readonly id: string; readonly address: string; readonly filters: readonly FilterRule[] }
+  | { readonly type: "internet"; readonly id: string };
+
+/** A request for a connection. */
+export interface ConnectionRequest {
+  readonly clientId: string;
+  /** 32 bytes. */
+  readonly publicKey: Uint8Array;
+  readonly offer: Offer;
+  readonly ipv4: IpAddress;
+  readonly ipv6: IpAddress;
+  readonly resource: GatewayResource;
+  /** End of the grant; absent: none. */
+  readonly expiresAt: UnixTime | undefined;
+}
+
+/** A grant for a client that may be connected. */
+export interface AccessRequest {
+  readonly clientId: string;
+  /** Tunnel addresses of the client; portals of August 2024 do not send them. */
+  readonly ipv4?: IpAddress | undefined;
+  readonly ipv6?: IpAddress | undefined;
+  readonly resource: GatewayResource;
+  readonly expiresAt: UnixTime | undefined;
+}
+
+/** What the gateway needs of a connection node. */
+export type GatewayConnections = Pick<
+  GatewayNode,
+  | "acceptConnection"
+  | "addRemoteCandidate"
+  | "removeRemoteCandidate"
+  | "addLocalHostCandidate"
+  | "removeLocalHostCandidate"
+  | "updateRelays"
+  | "removeConnection"
+  | "reset"
+  | "handleInput"
+  | "handlePacket"
+  | "handleActivity"
+  | "handleSessionConfirmed"
+> &
+  StateMachine<NodeEvent>;
+
+/** What was refused or dropped, by reason. */
+export interface GatewayCounters {
+  /** Packets for a tunnel address of no client, or no IP packets. */
+  unroutable: number;
+  /** Packets from sources that the client has no grant for. */
+  notGranted: number;
+  clientsRefused: number;
+  grantsPushedOut: number;
+}
+
+interface Grant {
+  readonly resource: GatewayResource;
+  readonly expiresAt: UnixTime | undefined;
+}
+
+interface Client {
+  readonly ipv4: IpAddress;
+  readonly ipv6: IpAddress;
+  /** By resource id: granting again replaces (section 4.10, rule 4). */
+  readonly grants: Map<string, Grant>;
+  isConnected: boolean;
+}
+
+/** The gateway's state. */
+export class GatewayState implements StateMachine<GatewayEvent> {
+  readonly counters: GatewayCounters = { unroutable: 0, notGranted: 0, clientsRefused: 0, grantsPushedOut: 0 };
+
+  readonly #node: GatewayConnections;
+  readonly #clients = new Map<string, Client>();
+  readonly #early = new Map<string, { readonly until: Instant; readonly grants: AccessRequest[] }>();
+  readonly #routes = new RouteTable();
+  #housekeepingAt: Instant | undefined;
+  #events: GatewayEvent[] = [];
+
+  constructor(node: GatewayConnections) {
+    this.#node = node;
+  }
+
+  /** Ids of the clients that hold grants or are connected. */
+  get clients(): readonly string[] {
+    return [...this.#clients.keys()];
+  }
+
+  // ---- Messages of the portal
+
+  /**
+   * Accepts a connection and grants its resource. Grants that the client has already stay (section 4.10, rule 5).
+   *
+   * @returns the answer; `undefined` when the request is refused: there is no reply to the portal then, the client times out.
+   */
+  handleConnectionRequest(request: ConnectionRequest, now: Instant, unixNow: UnixTime): Answer | undefined {
+    if (!isGrantable(request.resource) || isExpired(request.expiresAt, unixNow)) return undefined;
+    const client = this.#client(request.clientId, request.ipv4, request.ipv6);
+    if (client === undefined) return undefined;
+    const answer = this.#node.acceptConnection(request.clientId, request.offer, request.publicKey, now);
+    client.isConnected = true;
+    this.#grant(client, request);
+    const early = this.#early.get(request.clientId);
+    this.#early.delete(request.clientId);
+    for (const access of early?.grants ?? []) if (!isExpired(access.expiresAt, unixNow)) this.#grant(client, access);
+    this.#drainNode(now);
+    this.#update(request.clientId);
+    return answer;
+  }
+
+  /** Grants a resource to a client, connected or not yet. */
+  handleAccess(request: AccessRequest, now: Instant, unixNow: UnixTime): void {
+    if (!isGrantable(request.resource) || isExpired(request.expiresAt, unixNow)) return;
+    const known = this.#clients.get(request.clientId);
+    const { ipv4, ipv6 } = request;
+    if (known === undefined && (ipv4 === undefined || ipv6 === undefined)) {
+      this.#grantLater(request, now);
+      return;
+    }
+    const client = known ?? (ipv4 && ipv6 && this.#client(request.clientId, ipv4, ipv6));
+    if (client === undefined) return;
+    this.#grant(client, request);
+    this.#update(request.clientId);
+  }
+
+  /** Withdraws a resource from a client. */
+  handleRejection(clientId: string, resourceId: string, now: Instant): void {
+    const early = this.#early.get(clientId);
+    if (early !== undefined) {
+      const grants = early.grants.filter(({ resource }) => resource.id !== resourceId);
+      this.#early.set(clientId, { until: early.until, grants });
+    }
+    const client = this.#clients.get(clientId);
+    if (client?.grants.delete(resourceId) !== true) return;
+    this.#letGo(clientId, now);
+    this.#update(clientId);
+  }
+
+  /** A resource's filters have changed, for all clients that hold it. Its address does not change in this way. */
+  handleResourceUpdate(resource: GatewayResource): void {
+    for (const [clientId, { grants }] of this.#clients) {
+      const grant = grants.get(resource.id);
+      if (grant === undefined || grant.resource.type !== resource.type || resource.type === "internet") continue;
+      if (grant.resource.type !== "cidr" || resource.type !== "cidr") continue;
+      grants.set(resource.id, { ...grant, resource: { ...grant.resource, filters: resource.filters } });
+      this.#update(clientId);
+    }
+  }
+
+  /** Removes relays, then adds some. */
+  updateRelays(removed: readonly string[], added: readonly Relay[], now: Instant): void {
+    this.#node.updateRelays(removed, added, now);
+    this.#drainNode(now);
+  }
+
+  /** Candidates of a client, as signalled. */
+  handleCandidates(clientId: string, candidates: readonly string[], now: Instant): void {
+    for (const candidate of candidates) this.#node.addRemoteCandidate(clientId, candidate, now);
+    this.#drainNode(now);
+  }
+
+  /** Candidates of a client that are gone. */
+  handleInvalidatedCandidates(clientId: string, candidates: readonly string[], now: Instant): void {
+    for (const candidate of candidates) this.#node.removeRemoteCandidate(clientId, candidate, now);
+    this.#drainNode(now);
+  }
+
+  // ---- Packets and datagrams
+
+  /** Offers a local address to connections. @returns false when it cannot be a candidate. */
+  addLocalHostCandidate(address: SocketAddress, now: Instant): boolean {
+    const accepted = this.#node.addLocalHostCandidate(address, now);
+    this.#drainNode(now);
+    return accepted;
+  }
+
+  /** A STUN message or WireGuard handshake. */
+  handleInput(local: SocketAddress, from: SocketAddress, datagram: Uint8Array, now: Instant): void {
+    this.#node.handleInput(local, from, datagram, now);
+    this.#drainNode(now);
+  }
+
+  /** A packet from the private network that no session carries: its client is known but has no session, or it has no client. */
+  handlePacket(clientId: string | undefined, bytes: Uint8Array, now: Instant): void {
+    const packet = parseIpPacket(bytes);
+    const client = clientId === undefined ? undefined : this.#clients.get(clientId);
+    if (packet === undefined || packet.isFragment || clientId === undefined || client?.isConnected !== true) {
+      this.counters.unroutable++;
+      return;
+    }
+    // What the client may not reach may not reach it either (section 6.11).
+    if (![...client.grants.values()].some(({ resource }) => covers(resource, packet.source))) {
+      this.counters.notGranted++;
+      return;
+    }
+    this.#node.handlePacket(clientId, packet.bytes, now);
+    this.#drainNode(now);
+  }
+
+  /** What the datapath has counted for a connection. */
+  handleActivity(...[clientId, activity, now]: Parameters<GatewayConnections["handleActivity"]>): void {
+    this.#node.handleActivity(clientId, activity, now);
+    this.#drainNode(now);
+  }
+
+  /** The client has used a session for the first time. */
+  handleSessionConfirmed(clientId: string, localIndex: number, now: Instant): void {
+    this.#node.handleSessionConfirmed(clientId, localIndex, now);
+    this.#drainNode(now);
+  }
+
+  // ---- State machine
+
+  /** `handleTimeout` with the wall clock, by which grants expire. */
+  handleTimeoutAt(now: Instant, unixNow: UnixTime): void {
+    this.#node.handleTimeout(now);
+    this.#drainNode(now);
+    if (this.#housekeepingAt !== undefined && now < this.#housekeepingAt) return;
+    this.#housekeepingAt = now + HOUSEKEEPING_INTERVAL;
+    for (const [clientId, client] of this.#clients) {
+      let changed = false;
+      for (const [resourceId, { expiresAt }] of client.grants)
+        if (isExpired(expiresAt, unixNow)) changed = client.grants.delete(resourceId);
+      if (!changed) continue;
+      this.#letGo(clientId, now);
+      this.#update(clientId);
+    }
+    for (const [clientId, { until }] of this.#early) if (until <= now) this.#early.delete(clientId);
+  }
+
+  /** Without a wall clock nothing expires; see {@link handleTimeoutAt}. */
+  handleTimeout(now: Instant): void {
+    this.#node.handleTimeout(now);
+    this.#drainNode(now);
+  }
+
+  pollTimeout(): Instant | undefined {
+    // Without clients there is nothing that could expire.
+    const idle = this.#clients.size === 0 && this.#early.size === 0;
+    return earliest(this.#node.pollTimeout(), idle ? undefined : (this.#housekeepingAt ?? 0));
+  }
+
+  pollTransmit(): Transmit | undefined {
+    return this.#node.pollTransmit();
+  }
+
+  pollEvent(): GatewayEvent | undefined {
+    return this.#events.shift();
+  }
+
+  // ---- Details, in order of use
+
+  /** The client with this id, made if need be; `undefined` when there are too many, or its addresses are none of the tunnel's. */
+  #client(id: string, ipv4: IpAddress, ipv6: IpAddress): Client | undefined {
+    const known = this.#clients.get(id);
+    if (known?.ipv4.equals(ipv4) === true && known.ipv6.equals(ipv6)) return known;
+    const valid = TUNNEL_RANGES[0].contains(ipv4) && TUNNEL_RANGES[1].contains(ipv6);
+    if (!valid || (known === undefined && this.#clients.size >= MAX_CLIENTS)) {
+      this.counters.clientsRefused++;
+      return undefined;
+    }
+    const client: Client = { ipv4, ipv6, grants: known?.grants ?? new Map(), isConnected: known?.isConnected ?? false };
+    this.#clients.set(id, client);
+    return client;
+  }
+
+  #grant(client: Client, { resource, expiresAt }: Grant): void {
+    client.grants.delete(resource.id);
+    client.grants.set(resource.id, { resource, expiresAt });
+    if (client.grants.size <= MAX_GRANTS) return;
+    const [oldest] = client.grants.keys();
+    if (oldest !== undefined) client.grants.delete(oldest);
+    this.counters.grantsPushedOut++;
+  }
+
+  #grantLater(request: AccessRequest, now: Instant): void {
+    const early = this.#early.get(request.clientId) ?? { until: now + EARLY_GRANT_TIME, grants: [] };
+    if (early.grants.length >= MAX_EARLY_GRANTS || this.#early.size >= MAX_CLIENTS) {
+      this.counters.clientsRefused++;
+      return;
+    }
+    early.grants.push(request);
+    this.#early.set(request.clientId, early);
+  }
+
+  /** Ends the connection of a client without grants, and forgets a client with neither. */
+  #letGo(clientId: string, now: Instant): void {
+    const client = this.#clients.get(clientId);
+    if (client === undefined || client.grants.size > 0) return;
+    this.#clients.delete(clientId);
+    if (!client.isConnected) return;
+    this.#node.removeConnection(clientId, now);
+    this.#events.push({ type: "client-disconnected", clientId, reason: "no grant is left" });
+    this.#drainNode(now);
+  }
+
+  /** Tells the datapath the client's filters, and the routes to all clients. */
+  #update(clientId: string): void {
+    const client = this.#clients.get(clientId);
+    if (client?.isConnected === true)
+      this.#events.push({ type: "filters-set", connection: clientId, filters: filtersOf(client.grants.values()) });
+    const routes = [];
+    for (const [id, { ipv4, ipv6, isConnected }] of this.#clients) {
+      if (!isConnected) continue;
+      for (const address of [ipv4, ipv6])
+        routes.push({ prefix: IpPrefix.host(address), target: { type: "connection", connection: id } as const });
+    }
+    this.#events.push(...this.#routes.replace(routes));
+  }
+
+  #drainNode(now: Instant): void {
+    const candidates = new CandidateBatch();
+    for (let event = this.#node.pollEvent(); event !== undefined; event = this.#node.pollEvent()) {
+      switch (event.type) {
+        case "new-ice-candidate":
+        case "invalidate-ice-candidate":
+          candidates.add(event);
+          break;
+        case "connection-established":
+          this.#events.push({ type: "client-connected", clientId: event.connection });
+          break;
+        case "connection-failed":
+        case "connection-closed":
+          this.#disconnected(event.connection, event.reason, now);
+          break;
+        case "connection-removed":
+          this.#routes.connectionRemoved(event.connection);
+          this.#events.push(event);
+          break;
+        default:
+          this.#events.push(event);
+      }
+    }
+    this.#events.push(...candidates.events());
+  }
+
+  /** The connection is gone; grants stay for the next one. */
+  #disconnected(clientId: string, reason: string, now: Instant): void {
+    const client = this.#clients.get(clientId);
+    if (client === undefined) return;
+    client.isConnected = false;
+    this.#events.push({ type: "client-disconnected", clientId, reason });
+    this.#letGo(clientId, now);
+    this.#update(clientId);
+  }
+}
+
+function isGrantable(resource: GatewayResource): boolean {
+  return resource.type !== "dns";
+}
+
+/** Expiry is inclusive (spec 04, 10.3.23). */
+function isExpired(expiresAt: UnixTime | undefined, unixNow: UnixTime): boolean {
+  return expiresAt !== undefined && expiresAt <= unixNow;
+}
+
+function prefixes(resource: GatewayResource): readonly IpPrefix[] {
+  switch (resource.type) {
+    case "cidr":
+      return [resource.address];
+    case "internet":
+      return DEFAULT_ROUTES;
+    case "dns":
+      return [];
+  }
+}
+
+function covers(resource: GatewayResource, address: IpAddress): boolean {
+  return prefixes(resource).some((prefix) => prefix.contains(address));
+}
+
+function filtersOf(grants: Iterable<Grant>): Filter[] {
+  const filters: Filter[] = [];
+  for (const { resource } of grants)
+    for (const prefix of prefixes(resource))
+      filters.push({ prefix, rules: resource.type === "internet" ? [] : resource.filters });
+  return filters;
+}

@@ -1,0 +1,490 @@
+// A plain WireGuard device: peers with configured or learned endpoints and cryptokey routing, as one state machine. It is what
+// remains when the portal and ICE are taken away: `wirelane wg`.
+//
+//   configuration ──►                     ──► table updates: connections, routes, paths, sessions
+//   handshake datagrams, notices and ──►  ──► handshake messages and cookie replies to send
+//   packets without session (exceptions)  ──► packets and keepalives to send through the datapath
+//
+// Peers are named by their public key in hexadecimal digits; a peer is a connection of the datapath. Roaming (whitepaper, section 2.1): the source
+// address of the last authenticated message is where a peer is. Authenticated are an accepted initiation or response and transport data; a
+// cookie reply is not, it proves only that somebody read our message.
+
+import { IpAddress, type IpPrefix, SocketAddress } from "../base/address.js";
+import { bytesEqual, constantTimeEqual, toHex } from "../base/bytes.js";
+import type { Crypto } from "../base/crypto.js";
+import type { Random } from "../base/random.js";
+import type { StateMachine, Transmit } from "../base/state-machine.js";
+import { earliest, type Instant, SECOND, type UnixTime } from "../base/time.js";
+import { AllowedIps } from "./allowed-ips.js";
+import type {
+  ConfigurationError,
+  DeviceChange,
+  DeviceConfiguration,
+  PeerChange,
+  PeerConfiguration,
+} from "./configuration.js";
+import { KEY_LENGTH } from "./constants.js";
+import type { ConnectionActivity, DeviceEvent, PeerName } from "./device-events.js";
+import type { WireGuardError } from "./errors.js";
+import { LocalIdentity } from "./identity.js";
+import { type PeerIndex, PeerIndices, peerIndexOf } from "./indices.js";
+import { NO_PRESHARED_KEY } from "./noise.js";
+import { Peer, type PeerEvent } from "./peer.js";
+import { HandshakeReceiver } from "./receiver.js";
+import type { Tai64nClock } from "./tai64n.js";
+
+/** What a device is made of. */
+export interface WireGuardDeviceOptions {
+  readonly crypto: Crypto;
+  readonly random: Random;
+  readonly clock: Tai64nClock;
+  /** Capacity of the datapath's tables. */
+  readonly maxPeers: number;
+  readonly maxAllowedIps: number;
+}
+
+/** Where a peer is, and the local address that it last talked to; unspecified: the kernel chooses. */
+interface Endpoint {
+  readonly remote: SocketAddress;
+  readonly local: SocketAddress;
+}
+
+/** A configured peer. */
+interface PeerRecord {
+  readonly name: PeerName;
+  readonly publicKey: Uint8Array;
+  presharedKey: Uint8Array;
+  persistentKeepaliveInterval: number;
+  endpoint: Endpoint | undefined;
+  /** Absent while the device has no private key. */
+  peer: Peer | undefined;
+  lastHandshakeAt: UnixTime | undefined;
+  activity: ConnectionActivity | undefined;
+  /** Bytes of handshake messages; the datapath counts the others. */
+  handshakeTxBytes: number;
+  handshakeRxBytes: number;
+  /** The peer's next deadline. */
+  deadline: Instant | undefined;
+}
+
+const UNSPECIFIED = {
+  4: new SocketAddress(IpAddress.fromBytes(new Uint8Array(4)), 0),
+  6: new SocketAddress(IpAddress.fromBytes(new Uint8Array(16)), 0),
+} as const;
+
+/** A WireGuard device without the device: see the head of this file. */
+export class WireGuardDevice implements StateMachine<DeviceEvent> {
+  /** Packets without a peer that could take them: no endpoint known, or no private key. */
+  droppedPackets = 0;
+
+  readonly #options: WireGuardDeviceOptions;
+  readonly #indices: PeerIndices;
+  readonly #peers = new Map<PeerName, PeerRecord>();
+  readonly #byIndex = new Map<PeerIndex, PeerRecord>();
+  readonly #allowedIps = new AllowedIps<PeerRecord>();
+  #identity: LocalIdentity | undefined;
+  #receiver: HandshakeReceiver | undefined;
+  #listenPort = 0;
+  #fwmark = 0;
+  /** Both are drained by the owner after every input. */
+  #transmits: Transmit[] = [];
+  #events: DeviceEvent[] = [];
+
+  constructor(options: WireGuardDeviceOptions) {
+    this.#options = options;
+    this.#indices = new PeerIndices(options.random);
+  }
+
+  /** The configuration with what has happened so far. `handleActivity` beforehand brings the byte counts up to date. */
+  configuration(): DeviceConfiguration {
+    return {
+      ...(this.#identity && { privateKey: this.#identity.privateKey }),
+      listenPort: this.#listenPort,
+      fwmark: this.#fwmark,
+      peers: [...this.#peers.values()].map((record) => this.#peerConfiguration(record)),
+    };
+  }
+
+  /**
+   * Changes the configuration. Port and mark are the owner's to bring about beforehand; see {@link handleBound}.
+   *
+   * @returns why it stopped half-way; `undefined`: all is in force.
+   */
+  configure(change: DeviceChange, now: Instant): ConfigurationError | undefined {
+    if (change.privateKey !== undefined) this.#setPrivateKey(change.privateKey, now);
+    if (change.fwmark !== undefined) this.#fwmark = change.fwmark;
+    if (change.replacePeers === true) for (const record of [...this.#peers.values()]) this.#removePeer(record);
+    for (const peerChange of change.peers) {
+      const error = this.#configurePeer(peerChange, now);
+      if (error !== undefined) return error;
+    }
+    return undefined;
+  }
+
+  /** The sockets are bound to `port` now, perhaps other than before: remembered local addresses are stale. */
+  handleBound(port: number): void {
+    this.#listenPort = port;
+    for (const record of this.#peers.values()) this.#forgetLocalAddress(record);
+  }
+
+  /** A handshake datagram that came to `local` from `from`. */
+  handleDatagram(local: SocketAddress, from: SocketAddress, datagram: Uint8Array, now: Instant): void {
+    // Without a key there is nobody to talk to.
+    if (this.#receiver === undefined) return;
+    const reception = this.#receiver.receive(datagram, from, now);
+    switch (reception.type) {
+      case "initiation": {
+        const record = this.#peers.get(toHex(reception.staticPublicKey));
+        const refuse = (peer: Peer) => peer.handleInitiation(reception.initiation, now);
+        this.#deliver(record, refuse, "WrongKey", { local, from, moves: true, length: datagram.length }, now);
+        return;
+      }
+      case "response": {
+        const record = this.#byIndex.get(peerIndexOf(reception.receiverIndex));
+        const refuse = (peer: Peer) => peer.handleResponse(reception.message, now);
+        this.#deliver(record, refuse, "UnexpectedPacket", { local, from, moves: true, length: datagram.length }, now);
+        return;
+      }
+      case "cookie-reply": {
+        const record = this.#byIndex.get(peerIndexOf(reception.receiverIndex));
+        const refuse = (peer: Peer) => peer.handleCookieReply(reception.message, now);
+        this.#deliver(record, refuse, "UnexpectedPacket", { local, from, moves: false, length: datagram.length }, now);
+        return;
+      }
+      case "send-cookie-reply":
+        this.#transmits.push(transmit({ local, remote: from }, reception.reply));
+        return;
+      case "rejected":
+        this.#events.push({ type: "handshake-refused", from, error: reception.error });
+        return;
+    }
+  }
+
+  /** A packet for a peer that has no usable session, or no path. The device owns the bytes from now on. */
+  handlePacket(name: PeerName, packet: Uint8Array, now: Instant): void {
+    const record = this.#peers.get(name);
+    if (record?.peer === undefined || record.endpoint === undefined) {
+      this.droppedPackets++;
+      return;
+    }
+    record.peer.handlePacket(packet, now);
+    this.#drain(record, now);
+  }
+
+  /** The datapath has received the first transport message of a session. */
+  handleSessionConfirmed(name: PeerName, localIndex: number, now: Instant): void {
+    const record = this.#peers.get(name);
+    record?.peer?.handleSessionConfirmed(localIndex, now);
+    if (record !== undefined) this.#drain(record, now);
+  }
+
+  /** The datapath has received an authenticated transport message from another address than the peer's. */
+  handleEndpointMoved(name: PeerName, local: SocketAddress, remote: SocketAddress, now: Instant): void {
+    const record = this.#peers.get(name);
+    if (record === undefined) return;
+    this.#moveEndpoint(record, { local, remote }, "rewrite-path");
+    this.#drain(record, now);
+  }
+
+  /** A session has sent so much that it should be replaced. */
+  handleRekeyNeeded(name: PeerName, now: Instant): void {
+    const record = this.#peers.get(name);
+    if (record?.endpoint === undefined) return;
+    record.peer?.initiate(now);
+    this.#drain(record, now);
+  }
+
+  /** What a peer's connection has carried. To be fed for all of them before each {@link handleTimeout}. */
+  handleActivity(name: PeerName, activity: ConnectionActivity, now: Instant): void {
+    const record = this.#peers.get(name);
+    if (record === undefined) return;
+    record.activity = activity;
+    record.peer?.handleActivity(activity, now);
+  }
+
+  handleTimeout(now: Instant): void {
+    for (const record of this.#peers.values()) {
+      if (record.deadline === undefined || record.deadline > now) continue;
+      record.peer?.handleTimeout(now);
+      this.#drain(record, now);
+    }
+  }
+
+  pollTimeout(): Instant | undefined {
+    let next: Instant | undefined;
+    for (const { deadline } of this.#peers.values()) next = earliest(next, deadline);
+    return next;
+  }
+
+  pollTransmit(): Transmit | undefined {
+    return this.#transmits.shift();
+  }
+
+  pollEvent(): DeviceEvent | undefined {
+    return this.#events.shift();
+  }
+
+  /** Forgets everything; the device is as new, `connection-removed` and the like follow. */
+  close(now: Instant): void {
+    this.configure({ privateKey: new Uint8Array(KEY_LENGTH), replacePeers: true, peers: [] }, now);
+    this.#transmits = [];
+  }
+
+  // ---- Configuration
+
+  #setPrivateKey(privateKey: Uint8Array, now: Instant): void {
+    // The same key again, as `wg setconf` sends it, must not cost the sessions.
+    if (this.#identity !== undefined && constantTimeEqual(this.#identity.privateKey, privateKey)) return;
+    for (const record of this.#peers.values()) this.#stopPeer(record);
+    this.#identity?.wipe();
+    this.#identity = undefined;
+    this.#receiver = undefined;
+    if (privateKey.every((byte) => byte === 0)) return;
+
+    const { crypto, random } = this.#options;
+    const identity = new LocalIdentity(privateKey, crypto);
+    this.#identity = identity;
+    this.#receiver = new HandshakeReceiver({ identity, crypto, random });
+    for (const record of [...this.#peers.values()]) {
+      if (bytesEqual(record.publicKey, identity.publicKey)) this.#removePeer(record);
+      else this.#startPeer(record, now);
+    }
+  }
+
+  #configurePeer(change: PeerChange, now: Instant): ConfigurationError | undefined {
+    const name = toHex(change.publicKey);
+    const known = this.#peers.get(name);
+    if (change.remove === true) {
+      if (known !== undefined) this.#removePeer(known);
+      return undefined;
+    }
+    if (known === undefined && change.updateOnly === true) return undefined;
+    // A device is not its own peer; like the kernel, this is not called an error.
+    if (this.#identity !== undefined && bytesEqual(change.publicKey, this.#identity.publicKey)) return undefined;
+    const record = known ?? this.#addPeer(name, change.publicKey, now);
+    if (record === undefined) return "too-many-peers";
+
+    if (change.presharedKey !== undefined) {
+      record.presharedKey.fill(0);
+      record.presharedKey = change.presharedKey.slice();
+      record.peer?.setPresharedKey(change.presharedKey);
+    }
+    if (change.endpoint !== undefined) {
+      this.#moveEndpoint(
+        record,
+        { remote: change.endpoint, local: UNSPECIFIED[change.endpoint.family] },
+        "rewrite-path",
+      );
+    }
+    const error = this.#configureAllowedIps(record, change);
+    if (change.persistentKeepaliveInterval !== undefined)
+      this.#setPersistentKeepalive(record, change.persistentKeepaliveInterval, now);
+    this.#drain(record, now);
+    return error;
+  }
+
+  #configureAllowedIps(record: PeerRecord, change: PeerChange): ConfigurationError | undefined {
+    const kept = new Set(change.allowedIps.map(({ prefix }) => prefix.key));
+    if (change.replaceAllowedIps === true) {
+      // Those that come again at once stay, so that no packet finds them missing.
+      for (const prefix of this.#allowedIps.of(record))
+        if (!kept.has(prefix.key)) this.#removeAllowedIp(record, prefix);
+    }
+    for (const { prefix, remove } of change.allowedIps) {
+      if (remove) {
+        this.#removeAllowedIp(record, prefix);
+        continue;
+      }
+      if (!this.#allowedIps.has(prefix) && this.#allowedIps.size >= this.#options.maxAllowedIps)
+        return "too-many-allowed-ips";
+      if (!this.#allowedIps.assign(prefix, record)) continue;
+      this.#events.push({ type: "route-set", prefix, target: { type: "connection", connection: record.name } });
+    }
+    return undefined;
+  }
+
+  #removeAllowedIp(record: PeerRecord, prefix: IpPrefix): void {
+    if (this.#allowedIps.remove(prefix, record)) this.#events.push({ type: "route-removed", prefix });
+  }
+
+  #setPersistentKeepalive(record: PeerRecord, interval: number, now: Instant): void {
+    const wasOff = record.persistentKeepaliveInterval === 0;
+    record.persistentKeepaliveInterval = interval;
+    record.peer?.setPersistentKeepalive(intervalOf(record), now);
+    // Switched on: the first keepalive is due at once, and that is a handshake where there is no session.
+    if (!wasOff || interval === 0 || record.peer === undefined || record.endpoint === undefined) return;
+    if (record.peer.isConnected) this.#events.push({ type: "send-keepalive", connection: record.name });
+    else record.peer.initiate(now);
+  }
+
+  // ---- Peers
+
+  #addPeer(name: PeerName, publicKey: Uint8Array, now: Instant): PeerRecord | undefined {
+    if (this.#peers.size >= this.#options.maxPeers) return undefined;
+    const record: PeerRecord = {
+      name,
+      publicKey: publicKey.slice(),
+      presharedKey: NO_PRESHARED_KEY.slice(),
+      persistentKeepaliveInterval: 0,
+      endpoint: undefined,
+      peer: undefined,
+      lastHandshakeAt: undefined,
+      activity: undefined,
+      handshakeTxBytes: 0,
+      handshakeRxBytes: 0,
+      deadline: undefined,
+    };
+    this.#peers.set(name, record);
+    this.#events.push({ type: "connection-added", connection: name });
+    this.#startPeer(record, now);
+    return record;
+  }
+
+  #removePeer(record: PeerRecord): void {
+    this.#stopPeer(record);
+    for (const prefix of this.#allowedIps.of(record)) this.#removeAllowedIp(record, prefix);
+    record.presharedKey.fill(0);
+    this.#peers.delete(record.name);
+    this.#events.push({ type: "connection-removed", connection: record.name });
+  }
+
+  #startPeer(record: PeerRecord, now: Instant): void {
+    if (this.#identity === undefined) return;
+    const { crypto, random, clock } = this.#options;
+    record.peer = new Peer(
+      {
+        identity: this.#identity,
+        remotePublicKey: record.publicKey,
+        presharedKey: record.presharedKey,
+        persistentKeepalive: intervalOf(record),
+        mayInitiate: record.endpoint !== undefined,
+        crypto,
+        random,
+        clock,
+        indices: this.#indices,
+      },
+      now,
+    );
+    this.#byIndex.set(record.peer.index, record);
+    record.deadline = record.peer.pollTimeout();
+  }
+
+  #stopPeer(record: PeerRecord): void {
+    const { peer } = record;
+    if (peer === undefined) return;
+    peer.close();
+    for (let event = peer.pollEvent(); event !== undefined; event = peer.pollEvent()) {
+      if (event.type === "session-removed") this.#events.push({ ...event, connection: record.name });
+    }
+    this.#byIndex.delete(peer.index);
+    record.peer = undefined;
+    record.deadline = undefined;
+  }
+
+  /** Hands a handshake message to its peer; where it is accepted and `moves`, the peer is where the message came from. */
+  #deliver(
+    record: PeerRecord | undefined,
+    handle: (peer: Peer) => WireGuardError | undefined,
+    unknown: WireGuardError,
+    datagram: {
+      readonly local: SocketAddress;
+      readonly from: SocketAddress;
+      readonly moves: boolean;
+      readonly length: number;
+    },
+    now: Instant,
+  ): void {
+    const error = record?.peer === undefined ? unknown : handle(record.peer);
+    if (error !== undefined) this.#events.push({ type: "handshake-refused", from: datagram.from, error });
+    if (record === undefined) return;
+    if (error === undefined) {
+      record.handshakeRxBytes += datagram.length;
+      if (datagram.moves) this.#moveEndpoint(record, { local: datagram.local, remote: datagram.from }, "if-changed");
+    }
+    this.#drain(record, now);
+  }
+
+  /** `rewrite-path`: the datapath waits for a path before it reports the next move. */
+  #moveEndpoint(record: PeerRecord, endpoint: Endpoint, when: "if-changed" | "rewrite-path"): void {
+    const old = record.endpoint;
+    const sameRemote = old?.remote.equals(endpoint.remote) === true;
+    if (when === "if-changed" && sameRemote && old?.local.equals(endpoint.local) === true) return;
+    this.#setEndpoint(record, endpoint);
+    if (!sameRemote) this.#events.push({ type: "endpoint-changed", connection: record.name, remote: endpoint.remote });
+  }
+
+  #setEndpoint(record: PeerRecord, endpoint: Endpoint): void {
+    record.endpoint = endpoint;
+    if (record.peer !== undefined) record.peer.mayInitiate = true;
+    this.#events.push({ type: "path-selected", connection: record.name, path: endpoint });
+  }
+
+  /** From now on the kernel chooses the source address: the one that the peer talked to may be gone. */
+  #forgetLocalAddress(record: PeerRecord): void {
+    if (record.endpoint === undefined || record.endpoint.local.ip.isUnspecified) return;
+    const { remote } = record.endpoint;
+    this.#setEndpoint(record, { remote, local: UNSPECIFIED[remote.family] });
+  }
+
+  #drain(record: PeerRecord, now: Instant): void {
+    const { peer } = record;
+    if (peer === undefined) return;
+    for (let event = peer.pollEvent(); event !== undefined; event = peer.pollEvent())
+      this.#handlePeerEvent(record, event, now);
+    for (let message = peer.pollTransmit(); message !== undefined; message = peer.pollTransmit()) {
+      if (record.endpoint === undefined) continue;
+      record.handshakeTxBytes += message.length;
+      this.#transmits.push(transmit(record.endpoint, message));
+    }
+    for (let packet = peer.pollPacket(); packet !== undefined; packet = peer.pollPacket())
+      this.#events.push({ type: "send-packet", connection: record.name, packet });
+    record.deadline = peer.pollTimeout();
+  }
+
+  #handlePeerEvent(record: PeerRecord, event: PeerEvent, now: Instant): void {
+    const connection = record.name;
+    switch (event.type) {
+      case "session-established":
+      case "session-current":
+      case "session-removed":
+      case "send-keepalive":
+        this.#events.push({ ...event, connection });
+        return;
+      case "handshake-initiated":
+        // No answer to the first: perhaps because our old address is not ours any more.
+        if (event.attempt > 1) this.#forgetLocalAddress(record);
+        this.#events.push({ type: "handshake-initiated", connection, attempt: event.attempt });
+        return;
+      case "handshake-complete":
+        record.lastHandshakeAt = this.#options.clock.unixTime(now);
+        this.#events.push({ type: "handshake-complete", connection, role: event.role });
+        return;
+      case "expired":
+        this.#events.push({ type: "peer-expired", connection, reason: event.reason });
+        return;
+    }
+  }
+
+  #peerConfiguration(record: PeerRecord): PeerConfiguration {
+    return {
+      publicKey: record.publicKey,
+      presharedKey: record.presharedKey,
+      ...(record.endpoint && { endpoint: record.endpoint.remote }),
+      ...(record.lastHandshakeAt !== undefined && { lastHandshakeAt: record.lastHandshakeAt }),
+      rxBytes: (record.activity?.rxBytes ?? 0) + record.handshakeRxBytes,
+      txBytes: (record.activity?.txBytes ?? 0) + record.handshakeTxBytes,
+      persistentKeepaliveInterval: record.persistentKeepaliveInterval,
+      allowedIps: this.#allowedIps.of(record),
+    };
+  }
+}
+
+function intervalOf(record: PeerRecord): number | undefined {
+  const { persistentKeepaliveInterval: seconds } = record;
+  return seconds === 0 ? undefined : seconds * SECOND;
+}
+
+function transmit(endpoint: Endpoint, payload: Uint8Array): Transmit {
+  const { local, remote } = endpoint;
+  return { ...(!local.ip.isUnspecified && { source: local }), destination: remote, payload };
+}

@@ -1,0 +1,74 @@
+// How many handshake messages a node processes (spec 02, sections 2.5 and 11.4: 100 a second), and from whom. A handshake costs
+// four Diffie-Hellman computations, and anybody who knows our public key can ask for one. So there are two budgets for messages
+// without a cookie, because one flooder must not force cookies on everybody (field notes, section 4.3):
+//
+//   - light senders, which have sent no more than a few messages in this interval, share 100 messages;
+//   - all together share 100 messages, beyond which only light senders are served from their own budget.
+//
+// A single flooder is soon not light any more and takes nothing from the others' budget. Many forged senders can use up both;
+// then everybody has to show a cookie, which forged senders cannot get. Who shows one is limited on its own.
+
+import type { IpAddress } from "../base/address.js";
+import { toHex } from "../base/bytes.js";
+import { type Duration, type Instant, SECOND } from "../base/time.js";
+
+/** Messages without a cookie in one interval. */
+export const HANDSHAKE_LIMIT = 100;
+
+/** Length of the interval after which all counts start again. */
+export const RATE_LIMIT_INTERVAL: Duration = SECOND;
+
+/** Messages in one interval up to which a source is light. */
+export const LIGHT_SOURCE_LIMIT = 10;
+
+/** Messages in one interval that a source which proved its address may send: many users may share an address (NAT, relays). */
+export const PROVEN_SOURCE_LIMIT = 100;
+
+/** Sources counted one by one in an interval; more are all taken as one heavy source. */
+export const TRACKED_SOURCES = 4096;
+
+/** IPv6 sources are counted by network: a host usually has a whole /64. */
+const IPV6_NETWORK_LENGTH = 8;
+
+/** Counts handshake messages by source and in all. */
+export class HandshakeRateLimiter {
+  readonly #sources = new Map<string, { unproven: number; proven: number }>();
+  #intervalSince: Instant = Number.NEGATIVE_INFINITY;
+  #fromAll = 0;
+  #fromLight = 0;
+
+  /** Counts a message without a valid cookie. `false`: not to be processed, the sender needs a cookie. */
+  admit(source: IpAddress, now: Instant): boolean {
+    const counts = this.#countsOf(source, now);
+    const light = counts !== undefined && counts.unproven < LIGHT_SOURCE_LIMIT;
+    if (counts !== undefined) counts.unproven++;
+    if (light ? this.#fromLight >= HANDSHAKE_LIMIT : this.#fromAll >= HANDSHAKE_LIMIT) return false;
+    this.#fromAll++;
+    if (light) this.#fromLight++;
+    return true;
+  }
+
+  /** Counts a message with a valid cookie. `false`: not to be processed. */
+  admitProven(source: IpAddress, now: Instant): boolean {
+    const counts = this.#countsOf(source, now);
+    if (counts === undefined) return false;
+    counts.proven++;
+    return counts.proven <= PROVEN_SOURCE_LIMIT;
+  }
+
+  #countsOf(source: IpAddress, now: Instant): { unproven: number; proven: number } | undefined {
+    if (now - this.#intervalSince >= RATE_LIMIT_INTERVAL) {
+      this.#intervalSince = now;
+      this.#fromAll = 0;
+      this.#fromLight = 0;
+      this.#sources.clear();
+    }
+    const key = source.family === 4 ? source.key : toHex(source.bytes.subarray(0, IPV6_NETWORK_LENGTH));
+    const known = this.#sources.get(key);
+    if (known !== undefined) return known;
+    if (this.#sources.size >= TRACKED_SOURCES) return undefined;
+    const counts = { unproven: 0, proven: 0 };
+    this.#sources.set(key, counts);
+    return counts;
+  }
+}

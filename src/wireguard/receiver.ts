@@ -1,0 +1,89 @@
+// The door of a node for handshake messages: everything that can be said about a datagram before it is known which peer's it is.
+// In this order: shape, mac1, rate limit or cookie, and for an initiation the static key in it (spec 02, sections 11.3 and 11.4).
+// The owner then finds the peer, by static key for an initiation, by receiver index for an answer, and hands the message on.
+
+import type { SocketAddress } from "../base/address.js";
+import type { Crypto } from "../base/crypto.js";
+import type { Random } from "../base/random.js";
+import type { Instant } from "../base/time.js";
+import { CookieChecker } from "./cookie.js";
+import type { WireGuardError } from "./errors.js";
+import type { LocalIdentity } from "./identity.js";
+import { type CookieReply, type HandshakeInitiation, type HandshakeResponse, parseMessage } from "./messages.js";
+import { type ReceivedInitiation, receiveInitiation } from "./noise.js";
+import { HandshakeRateLimiter } from "./rate-limit.js";
+
+/** What to do with a handshake datagram. */
+export type HandshakeReception =
+  /** For the peer with this static key: `Peer.handleInitiation`. No such peer: `WrongKey`, drop it. */
+  | { readonly type: "initiation"; readonly staticPublicKey: Uint8Array; readonly initiation: ReceivedInitiation }
+  /** For the peer with this local index: `Peer.handleResponse`. */
+  | { readonly type: "response"; readonly receiverIndex: number; readonly message: HandshakeResponse }
+  /** For the peer with this local index: `Peer.handleCookieReply`. It must not move the peer's endpoint. */
+  | { readonly type: "cookie-reply"; readonly receiverIndex: number; readonly message: CookieReply }
+  /** The node is under load: send `reply` to where the datagram came from; nothing else happens. */
+  | { readonly type: "send-cookie-reply"; readonly reply: Uint8Array }
+  /** Drop it. */
+  | { readonly type: "rejected"; readonly error: WireGuardError };
+
+/** Receives the handshake messages of a node, that is, of one static key. */
+export class HandshakeReceiver {
+  /** Datagrams refused here, by reason, and cookie replies made; since creation. */
+  readonly counters: { readonly rejected: Partial<Record<WireGuardError, number>>; cookieReplies: number } = {
+    rejected: {},
+    cookieReplies: 0,
+  };
+
+  readonly #identity: LocalIdentity;
+  readonly #crypto: Crypto;
+  readonly #cookies: CookieChecker;
+  readonly #limiter = new HandshakeRateLimiter();
+
+  constructor(options: { readonly identity: LocalIdentity; readonly crypto: Crypto; readonly random: Random }) {
+    this.#identity = options.identity;
+    this.#crypto = options.crypto;
+    this.#cookies = new CookieChecker(options.identity.publicKey, options.crypto, options.random);
+  }
+
+  /** Judges `datagram`, which came from `source`. The result refers to the datagram's bytes. */
+  receive(datagram: Uint8Array, source: SocketAddress, now: Instant): HandshakeReception {
+    const message = parseMessage(datagram);
+    switch (message?.type) {
+      case "initiation":
+      case "response":
+        return this.#receiveLimited(datagram, message, source, now);
+      case "cookie-reply":
+        return { type: "cookie-reply", receiverIndex: message.receiverIndex, message };
+      case "transport":
+      case undefined:
+        return this.#reject("InvalidPacket");
+    }
+  }
+
+  #receiveLimited(
+    datagram: Uint8Array,
+    message: HandshakeInitiation | HandshakeResponse,
+    source: SocketAddress,
+    now: Instant,
+  ): HandshakeReception {
+    if (!this.#cookies.checkMac1(datagram)) return this.#reject("InvalidMac");
+    if (this.#cookies.checkMac2(datagram, source, now)) {
+      if (!this.#limiter.admitProven(source.ip, now)) return this.#reject("UnderLoad");
+    } else if (!this.#limiter.admit(source.ip, now)) {
+      this.counters.cookieReplies++;
+      return {
+        type: "send-cookie-reply",
+        reply: this.#cookies.createReply(datagram, message.senderIndex, source, now),
+      };
+    }
+    if (message.type === "response") return { type: "response", receiverIndex: message.receiverIndex, message };
+    const initiation = receiveInitiation(this.#crypto, this.#identity, message);
+    if (typeof initiation === "string") return this.#reject(initiation);
+    return { type: "initiation", staticPublicKey: initiation.staticPublicKey, initiation };
+  }
+
+  #reject(error: WireGuardError): HandshakeReception {
+    this.counters.rejected[error] = (this.counters.rejected[error] ?? 0) + 1;
+    return { type: "rejected", error };
+  }
+}
