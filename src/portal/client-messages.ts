@@ -40,12 +40,10 @@ export type ClientPush = z.output<typeof clientPushSchema>;
 
 /** What a gateway answered; the portal passes it through. */
 const gatewayPayloadSchema = z.union([
-  z
-    .object({ ConnectionAccepted: z.object({ ice_parameters: iceCredentialsSchema }) })
-    .transform((value) => ({
-      type: "connection-accepted" as const,
-      credentials: value.ConnectionAccepted.ice_parameters,
-    })),
+  z.object({ ConnectionAccepted: z.object({ ice_parameters: iceCredentialsSchema }) }).transform((value) => ({
+    type: "connection-accepted" as const,
+    credentials: value.ConnectionAccepted.ice_parameters,
+  })),
   z.object({ ResourceAccepted: z.object({}) }).transform(() => ({ type: "resource-accepted" as const })),
 ]);
 

@@ -2,8 +2,7 @@
 // datapath's tables. Table-facing events of the node pass through unchanged.
 
 import type { IpAddress, IpPrefix, SocketAddress } from "../base/address.js";
-import type { DatapathEvent } from "../connection/events.js";
-import type { IceCredentials } from "../ice/credentials.js";
+import type { DatapathEvent, Offer } from "../connection/events.js";
 import type { ResourceView } from "./resources.js";
 
 /** What a route of the datapath leads to. */
@@ -45,7 +44,7 @@ export type ClientEvent =
       readonly resourceId: string;
       /** 32 bytes, secret. */
       readonly presharedKey: Uint8Array;
-      readonly credentials: IceCredentials;
+      readonly credentials: Offer["credentials"];
     }
   | { readonly type: "request-access"; readonly gatewayId: string; readonly resourceId: string }
   | CandidateEvent

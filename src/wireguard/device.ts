@@ -9,26 +9,28 @@
 // address of the last authenticated message is where a peer is. Authenticated are an accepted initiation or response and transport data; a
 // cookie reply is not, it proves only that somebody read our message.
 
-import { IpAddress, type IpPrefix, SocketAddress } from "../base/address.js";
+import type { IpPrefix, SocketAddress } from "../base/address.js";
 import { bytesEqual, constantTimeEqual, toHex } from "../base/bytes.js";
 import type { Crypto } from "../base/crypto.js";
 import type { Random } from "../base/random.js";
 import type { StateMachine, Transmit } from "../base/state-machine.js";
-import { earliest, type Instant, SECOND, type UnixTime } from "../base/time.js";
+import { earliest, type Instant } from "../base/time.js";
 import { AllowedIps } from "./allowed-ips.js";
-import type {
-  ConfigurationError,
-  DeviceChange,
-  DeviceConfiguration,
-  PeerChange,
-  PeerConfiguration,
-} from "./configuration.js";
+import type { ConfigurationError, DeviceChange, DeviceConfiguration, PeerChange } from "./configuration.js";
 import { KEY_LENGTH } from "./constants.js";
 import type { ConnectionActivity, DeviceEvent, PeerName } from "./device-events.js";
+import {
+  type Endpoint,
+  intervalOf,
+  newPeerRecord,
+  type PeerRecord,
+  peerConfiguration,
+  transmit,
+  UNSPECIFIED,
+} from "./device-peer.js";
 import type { WireGuardError } from "./errors.js";
 import { LocalIdentity } from "./identity.js";
 import { type PeerIndex, PeerIndices, peerIndexOf } from "./indices.js";
-import { NO_PRESHARED_KEY } from "./noise.js";
 import { Peer, type PeerEvent } from "./peer.js";
 import { HandshakeReceiver } from "./receiver.js";
 import type { Tai64nClock } from "./tai64n.js";
@@ -42,35 +44,6 @@ export interface WireGuardDeviceOptions {
   readonly maxPeers: number;
   readonly maxAllowedIps: number;
 }
-
-/** Where a peer is, and the local address that it last talked to; unspecified: the kernel chooses. */
-interface Endpoint {
-  readonly remote: SocketAddress;
-  readonly local: SocketAddress;
-}
-
-/** A configured peer. */
-interface PeerRecord {
-  readonly name: PeerName;
-  readonly publicKey: Uint8Array;
-  presharedKey: Uint8Array;
-  persistentKeepaliveInterval: number;
-  endpoint: Endpoint | undefined;
-  /** Absent while the device has no private key. */
-  peer: Peer | undefined;
-  lastHandshakeAt: UnixTime | undefined;
-  activity: ConnectionActivity | undefined;
-  /** Bytes of handshake messages; the datapath counts the others. */
-  handshakeTxBytes: number;
-  handshakeRxBytes: number;
-  /** The peer's next deadline. */
-  deadline: Instant | undefined;
-}
-
-const UNSPECIFIED = {
-  4: new SocketAddress(IpAddress.fromBytes(new Uint8Array(4)), 0),
-  6: new SocketAddress(IpAddress.fromBytes(new Uint8Array(16)), 0),
-} as const;
 
 /** A WireGuard device without the device: see the head of this file. */
 export class WireGuardDevice implements StateMachine<DeviceEvent> {
@@ -101,7 +74,7 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
       ...(this.#identity && { privateKey: this.#identity.privateKey }),
       listenPort: this.#listenPort,
       fwmark: this.#fwmark,
-      peers: [...this.#peers.values()].map((record) => this.#peerConfiguration(record)),
+      peers: [...this.#peers.values()].map((record) => peerConfiguration(record, this.#allowedIps.of(record))),
     };
   }
 
@@ -321,19 +294,7 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
 
   #addPeer(name: PeerName, publicKey: Uint8Array, now: Instant): PeerRecord | undefined {
     if (this.#peers.size >= this.#options.maxPeers) return undefined;
-    const record: PeerRecord = {
-      name,
-      publicKey: publicKey.slice(),
-      presharedKey: NO_PRESHARED_KEY.slice(),
-      persistentKeepaliveInterval: 0,
-      endpoint: undefined,
-      peer: undefined,
-      lastHandshakeAt: undefined,
-      activity: undefined,
-      handshakeTxBytes: 0,
-      handshakeRxBytes: 0,
-      deadline: undefined,
-    };
+    const record = newPeerRecord(name, publicKey);
     this.#peers.set(name, record);
     this.#events.push({ type: "connection-added", connection: name });
     this.#startPeer(record, now);
@@ -464,27 +425,4 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
         return;
     }
   }
-
-  #peerConfiguration(record: PeerRecord): PeerConfiguration {
-    return {
-      publicKey: record.publicKey,
-      presharedKey: record.presharedKey,
-      ...(record.endpoint && { endpoint: record.endpoint.remote }),
-      ...(record.lastHandshakeAt !== undefined && { lastHandshakeAt: record.lastHandshakeAt }),
-      rxBytes: (record.activity?.rxBytes ?? 0) + record.handshakeRxBytes,
-      txBytes: (record.activity?.txBytes ?? 0) + record.handshakeTxBytes,
-      persistentKeepaliveInterval: record.persistentKeepaliveInterval,
-      allowedIps: this.#allowedIps.of(record),
-    };
-  }
-}
-
-function intervalOf(record: PeerRecord): number | undefined {
-  const { persistentKeepaliveInterval: seconds } = record;
-  return seconds === 0 ? undefined : seconds * SECOND;
-}
-
-function transmit(endpoint: Endpoint, payload: Uint8Array): Transmit {
-  const { local, remote } = endpoint;
-  return { ...(!local.ip.isUnspecified && { source: local }), destination: remote, payload };
 }

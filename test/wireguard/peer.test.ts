@@ -623,3 +623,18 @@ test("a session that the datapath reports as confirmed twice, or does not exist,
   assert.equal(right.peer.pollEvent(), undefined);
   assert.equal(right.events.length, events);
 });
+
+test("packets that the datapath cannot send although there is a session do not go round in circles", () => {
+  const network = new WireGuardNetwork();
+  const { left } = network;
+  left.initiate(network.now);
+  network.wait(100);
+  // Reported while the session was on its way into the tables: released.
+  left.peer.handlePacket(packet(1), network.now);
+  assert.equal(numberOf(left.peer.pollPacket() ?? assert.fail()), 1);
+  // Reported long after: the tables have no room for the session.
+  network.wait(2 * SECOND);
+  left.peer.handlePacket(packet(2), network.now);
+  assert.equal(left.peer.pollPacket(), undefined);
+  assert.equal(left.peer.droppedPackets, 1);
+});
