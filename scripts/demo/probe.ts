@@ -1,13 +1,14 @@
-// What the demo does inside the client's namespace: each call is a process of its own, prints one line of JSON and exits 0;
-// anything that fails exits 1 with the reason on stderr.
+// What the demo does inside the client's namespace: each call is a process of its own, prints its result as one line of JSON and
+// exits 0; anything that fails exits 1 with the reason on stderr. Transfers print {"progress": BYTES} four times a second before.
 //
-//   probe ping ADDRESS TIMEOUT_MS [COUNT]   one request after the other, each answered or timed out before the next
+//   probe ping ADDRESS TIMEOUT_MS [COUNT]   {roundTrips}: one request after the other, each answered or timed out before the next
 //   probe download URL                      {bytes, sha256, seconds, firstByteMs}
-//   probe upload URL BYTES                  {bytes, seconds}
+//   probe drain URL SECONDS                 {bytes, seconds}: downloads until the time is up, without looking at the data
+//   probe upload URL SECONDS                {bytes, seconds}: sends until the time is up; `bytes` is what the server got
 //   probe connect ADDRESS PORT TIMEOUT_MS   {connected, error?}: a TCP connection, no data
 
 import { createHash } from "node:crypto";
-import { get, request } from "node:http";
+import { get, type IncomingMessage, request } from "node:http";
 import { connect } from "node:net";
 import { IpAddress } from "../../src/base/address.js";
 import { monotonicNow } from "../../src/system/clock.js";
@@ -15,10 +16,25 @@ import { ping } from "./ping.js";
 
 const [command, ...args] = process.argv.slice(2);
 
+/** Time between two reports of progress, and time without any progress after which a transfer has failed: milliseconds. */
+const PROGRESS_INTERVAL = 250;
+const STALL_TIMEOUT = 30_000;
+
+/** Bytes that an upload writes at once. */
+const UPLOAD_BLOCK = 1 << 20;
+
 function argument(index: number): string {
   const value = args[index];
   if (value === undefined) throw new Error(`${command}: argument ${index + 1} is missing`);
   return value;
+}
+
+/** Reports how far a transfer is, until the returned function is called. */
+function reportProgress(carried: () => number): () => void {
+  const timer = setInterval(() => {
+    process.stdout.write(`${JSON.stringify({ progress: carried() })}\n`);
+  }, PROGRESS_INTERVAL);
+  return () => clearInterval(timer);
 }
 
 function pings(): unknown {
@@ -29,57 +45,83 @@ function pings(): unknown {
   return { roundTrips };
 }
 
-function download(): Promise<unknown> {
+/** The response to a GET request, once its head is there. */
+function open(url: string): Promise<IncomingMessage> {
   return new Promise((resolve, reject) => {
-    const start = monotonicNow();
-    const download = get(argument(0), { timeout: 30_000 }, (response) => {
-      if (response.statusCode !== 200) {
-        reject(new Error(`${argument(0)}: HTTP ${response.statusCode}`));
-        return;
-      }
-      const hash = createHash("sha256");
-      let bytes = 0;
-      let firstByte: number | undefined;
-      response.on("data", (chunk: Buffer) => {
-        firstByte ??= monotonicNow();
-        bytes += chunk.length;
-        hash.update(chunk);
-      });
-      response.on("error", reject);
-      response.on("end", () => {
-        const seconds = (monotonicNow() - start) / 1000;
-        resolve({ bytes, sha256: hash.digest("hex"), seconds, firstByteMs: (firstByte ?? Number.NaN) - start });
-      });
+    const request = get(url, { timeout: STALL_TIMEOUT }, (response) => {
+      if (response.statusCode === 200) resolve(response);
+      else reject(new Error(`${url}: HTTP ${response.statusCode}`));
     });
-    download.on("timeout", () => download.destroy(new Error(`${argument(0)}: no data for 30 s`)));
-    download.on("error", reject);
+    request.on("timeout", () => request.destroy(new Error(`${url}: no data for ${STALL_TIMEOUT / 1000} s`)));
+    request.on("error", reject);
   });
+}
+
+async function download(): Promise<unknown> {
+  const start = monotonicNow();
+  const response = await open(argument(0));
+  const hash = createHash("sha256");
+  let bytes = 0;
+  let firstByte: number | undefined;
+  const stopReporting = reportProgress(() => bytes);
+  try {
+    for await (const chunk of response as AsyncIterable<Buffer>) {
+      firstByte ??= monotonicNow();
+      bytes += chunk.length;
+      hash.update(chunk);
+    }
+  } finally {
+    stopReporting();
+  }
+  const seconds = (monotonicNow() - start) / 1000;
+  return { bytes, sha256: hash.digest("hex"), seconds, firstByteMs: (firstByte ?? Number.NaN) - start };
+}
+
+async function drain(): Promise<unknown> {
+  const response = await open(argument(0));
+  const duration = Number(argument(1)) * 1000;
+  const start = monotonicNow();
+  let bytes = 0;
+  const stopReporting = reportProgress(() => bytes);
+  await new Promise<void>((resolve, reject) => {
+    response.on("error", reject);
+    response.on("end", resolve);
+    response.on("data", (chunk: Buffer) => {
+      bytes += chunk.length;
+      if (monotonicNow() - start >= duration) resolve();
+    });
+  });
+  stopReporting();
+  const seconds = (monotonicNow() - start) / 1000;
+  response.destroy();
+  return { bytes, seconds };
 }
 
 function upload(): Promise<unknown> {
   return new Promise((resolve, reject) => {
-    const block = Buffer.alloc(1 << 20, 0x5a);
-    let left = Number(argument(1));
+    const block = Buffer.alloc(UPLOAD_BLOCK, 0x5a);
+    const duration = Number(argument(1)) * 1000;
     const start = monotonicNow();
-    const sink = request(
-      argument(0),
-      { method: "POST", timeout: 30_000, headers: { "content-length": left } },
-      (response) => {
-        const parts: Buffer[] = [];
-        response.on("data", (part: Buffer) => parts.push(part));
-        response.on("end", () => {
-          const { bytes } = JSON.parse(Buffer.concat(parts).toString()) as { bytes: number };
-          resolve({ bytes, seconds: (monotonicNow() - start) / 1000 });
-        });
-      },
-    );
-    sink.on("timeout", () => sink.destroy(new Error(`${argument(0)}: no progress for 30 s`)));
-    sink.on("error", reject);
+    let sent = 0;
+    const stopReporting = reportProgress(() => sent);
+    const sink = request(argument(0), { method: "POST", timeout: STALL_TIMEOUT }, (response) => {
+      const parts: Buffer[] = [];
+      response.on("data", (part: Buffer) => parts.push(part));
+      response.on("end", () => {
+        stopReporting();
+        const { bytes } = JSON.parse(Buffer.concat(parts).toString()) as { bytes: number };
+        resolve({ bytes, seconds: (monotonicNow() - start) / 1000 });
+      });
+    });
+    sink.on("timeout", () => sink.destroy(new Error(`${argument(0)}: no progress for ${STALL_TIMEOUT / 1000} s`)));
+    sink.on("error", (error) => {
+      stopReporting();
+      reject(error);
+    });
     const pump = () => {
-      while (left > 0) {
-        const part = left >= block.length ? block : block.subarray(0, left);
-        left -= part.length;
-        if (!sink.write(part)) {
+      while (monotonicNow() - start < duration) {
+        sent += block.length;
+        if (!sink.write(block)) {
           sink.once("drain", pump);
           return;
         }
@@ -109,6 +151,8 @@ async function run(): Promise<unknown> {
       return pings();
     case "download":
       return download();
+    case "drain":
+      return drain();
     case "upload":
       return upload();
     case "connect":
@@ -124,6 +168,7 @@ run().then(
   },
   (error: unknown) => {
     process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
-    process.exitCode = 1;
+    // Connections that are still open do not matter any more.
+    process.exit(1);
   },
 );

@@ -93,6 +93,11 @@ export class Lab {
     this.#destroyNow();
   }
 
+  /** Kills all programs and removes all hosts, without waiting for anything. Idempotent. */
+  destroySoon(): void {
+    this.#destroyNow();
+  }
+
   #destroyNow(): void {
     process.removeListener("exit", this.#onExit);
     for (const signal of SIGNALS) process.removeListener(signal, this.#onSignal);

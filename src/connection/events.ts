@@ -52,10 +52,8 @@ export type FailureReason =
 
 /** Why a connection was ended on purpose. */
 export type CloseReason =
-  /** No packets for as long as the node is configured for. */
-  | "idle"
   /** The network has changed: {@link ConnectionNode.reset}. */
-  | "reset";
+  "reset";
 
 /** For the signalling channel and the layer above. After `connection-failed` and `connection-closed` the node knows the connection no more. */
 export type SignallingEvent =

@@ -1,13 +1,28 @@
-// SKELETON: signatures first, being filled in.
+// The node of a gateway (spec 02, sections 2.1 and 6.3): it answers offers and is the controlled side.
 
 import type { Instant } from "../base/time.js";
+import { areUsable } from "../ice/credentials.js";
+import { KEY_LENGTH } from "../wireguard/constants.js";
 import type { Answer, Offer } from "./events.js";
-import { ConnectionNode } from "./node.js";
+import { ConnectionNode, type NodeOptions } from "./node.js";
 
-/** The node of a gateway: it answers offers and is the controlled side. */
+/** See the head of this file. Connections are named by the client's id. */
 export class GatewayNode extends ConnectionNode {
-  /** Accepts an offer, in place of a connection with this id. */
-  acceptConnection(_id: string, _offer: Offer, _remotePublicKey: Uint8Array, _now: Instant): Answer {
-    throw new Error("skeleton");
+  constructor(options: NodeOptions) {
+    super("controlled", options);
+  }
+
+  /**
+   * Accepts an offer, in place of a connection with this id.
+   *
+   * @returns `undefined` when the offer cannot be used: a connection with this id, if any, stays.
+   */
+  acceptConnection(id: string, offer: Offer, remotePublicKey: Uint8Array, now: Instant): Answer | undefined {
+    const isValid = remotePublicKey.length === KEY_LENGTH && offer.sessionKey.length === KEY_LENGTH;
+    if (!isValid || !areUsable(offer.credentials)) return undefined;
+    const connection = this.create(id, offer.sessionKey, now);
+    connection.start(remotePublicKey, offer.credentials, now);
+    this.seed(connection, now);
+    return { credentials: connection.agent.localCredentials };
   }
 }

@@ -1,14 +1,41 @@
-// SKELETON: signatures first, being filled in.
+// A node: all connections of a client or a gateway, over one set of sockets (spec 02, sections 2 and 7 to 9). It finds the
+// connection that an input is for, in constant time and whatever address it came from (section 7, "later fixed"):
+//
+//   STUN request         by the user fragment that it names
+//   STUN response        by the transaction that it answers
+//   WireGuard initiation by the static key in it
+//   WireGuard answers    by the receiver index
+//
+// WireGuard messages are looked at only when they come from where an authenticated connectivity check has come from: whoever has not
+// proved to be on the other side of a connection costs no public-key operation.
 
 import type { SocketAddress } from "../base/address.js";
+import { toHex } from "../base/bytes.js";
 import type { Crypto } from "../base/crypto.js";
+import { BoundedQueue } from "../base/queue.js";
 import type { Random } from "../base/random.js";
 import type { StateMachine, Transmit } from "../base/state-machine.js";
-import type { Duration, Instant } from "../base/time.js";
+import { earliest, type Instant } from "../base/time.js";
+import { isCandidateAddress } from "../ice/candidate.js";
+import { IceDispatcher } from "../ice/dispatcher.js";
+import { hostCandidate } from "../ice/local-candidate.js";
+import type { IceRole } from "../ice/pair.js";
+import { parseStunMessage, type StunMessage } from "../stun/message.js";
+import type { WireGuardError } from "../wireguard/errors.js";
 import type { LocalIdentity } from "../wireguard/identity.js";
+import { PeerIndices, peerIndexOf } from "../wireguard/indices.js";
+import { HandshakeReceiver } from "../wireguard/receiver.js";
 import type { Tai64nClock } from "../wireguard/tai64n.js";
 import type { Activity } from "../wireguard/timers.js";
-import type { NodeEvent, Relay } from "./events.js";
+import { Connection, type ConnectionContext } from "./connection.js";
+import type { FailureReason, NodeEvent, Relay } from "./events.js";
+import { ReflexiveAddresses } from "./reflexive.js";
+
+/** Addresses of this host that are offered to others; further ones are refused and counted. */
+export const MAX_HOST_CANDIDATES = 64;
+
+/** Datagrams that wait to be fetched; the oldest has to go first. The driver fetches after every input. */
+export const MAX_QUEUED_TRANSMITS = 8192;
 
 /** What a node is made of. */
 export interface NodeOptions {
@@ -19,51 +46,332 @@ export interface NodeOptions {
   readonly random: Random;
   /** Timestamps of handshakes. */
   readonly clock: Tai64nClock;
-  /** Time without packets after which a connection is closed; absent: never (spec 02, section 14). */
-  readonly idleTimeout?: Duration | undefined;
 }
 
-function missing(): never {
-  throw new Error("skeleton");
+/** What a node has dropped, since creation. */
+export interface NodeCounters {
+  /** STUN messages that no agent takes: unknown, forged, or late (`UnhandledStunMessage`). */
+  unhandledStun: number;
+  /** Messages that belong to no connection, or came from where no check has come from (`UnhandledPacket`). */
+  unhandledPacket: number;
+  /** Handshake messages refused by the connection that they were for, or before it was known which. */
+  readonly refusedHandshakes: Partial<Record<WireGuardError, number>>;
+  /** Packets for connections that do not exist. */
+  notConnected: number;
+  /** Local addresses that were no candidates, or too many. */
+  badLocalAddress: number;
 }
 
 /** What client and gateway nodes have in common. */
 export abstract class ConnectionNode implements StateMachine<NodeEvent> {
-  constructor(_options: NodeOptions) {}
+  readonly counters: NodeCounters = {
+    unhandledStun: 0,
+    unhandledPacket: 0,
+    refusedHandshakes: {},
+    notConnected: 0,
+    badLocalAddress: 0,
+  };
+
+  protected readonly random: Random;
+  readonly #identity: LocalIdentity;
+  readonly #context: ConnectionContext;
+  readonly #receiver: HandshakeReceiver;
+  readonly #reflexive: ReflexiveAddresses;
+  readonly #dispatcher = new IceDispatcher();
+  readonly #connections = new Map<string, Connection>();
+  /** By address that an authenticated check has come from. */
+  readonly #bySource = new Map<string, Set<Connection>>();
+  /** By WireGuard peer index. */
+  readonly #byIndex = new Map<number, Connection>();
+  /** By user fragment of the agent. */
+  readonly #byUsername = new Map<string, Connection>();
+  readonly #hosts = new Map<string, SocketAddress>();
+  readonly #transmits = new BoundedQueue<Transmit>(MAX_QUEUED_TRANSMITS, "drop-oldest");
+  /** Drained by the owner after every input. */
+  #events: NodeEvent[] = [];
+  /** Reads `#events` from here, so that draining many is not quadratic. */
+  #eventsRead = 0;
+
+  protected constructor(role: IceRole, options: NodeOptions) {
+    const { identity, crypto, random, clock } = options;
+    this.random = random;
+    this.#identity = identity;
+    this.#receiver = new HandshakeReceiver({ identity, crypto, random });
+    this.#reflexive = new ReflexiveAddresses(random);
+    this.#context = {
+      role,
+      identity,
+      crypto,
+      random,
+      clock,
+      indices: new PeerIndices(random),
+      dispatcher: this.#dispatcher,
+      emit: (event) => this.#events.push(event),
+      transmit: (transmit) => this.#transmits.push(transmit),
+      sourceDiscovered: (connection, source) => this.#addSource(connection, source),
+    };
+  }
+
+  /** The node's static public key, 32 bytes. */
   get publicKey(): Uint8Array {
-    return missing();
+    return this.#identity.publicKey;
   }
+
   /** Takes a candidate of the other side, as signalled; ignored for unknown connections and when it does not parse. */
-  addRemoteCandidate(_id: string, _candidate: string, _now: Instant): void {}
-  removeRemoteCandidate(_id: string, _candidate: string, _now: Instant): void {}
-  /** @returns false when the address cannot be a candidate (spec 02, section 4.1). */
-  addLocalHostCandidate(_address: SocketAddress, _now: Instant): boolean {
-    return missing();
+  addRemoteCandidate(id: string, candidate: string, now: Instant): void {
+    this.#with(id, (connection) => connection.addRemoteCandidate(candidate, now));
   }
-  removeLocalHostCandidate(_address: SocketAddress, _now: Instant): void {}
-  updateRelays(_removed: readonly string[], _added: readonly Relay[], _now: Instant): void {}
+
+  /** A candidate of the other side is gone. */
+  removeRemoteCandidate(id: string, candidate: string, now: Instant): void {
+    this.#with(id, (connection) => connection.removeRemoteCandidate(candidate, now));
+  }
+
+  /** Offers an address of this host, with the port of our socket. @returns false when it cannot be a candidate (spec 02, section 4.1). */
+  addLocalHostCandidate(address: SocketAddress, now: Instant): boolean {
+    if (this.#hosts.has(address.key)) return true;
+    if (!isCandidateAddress(address) || this.#hosts.size >= MAX_HOST_CANDIDATES) {
+      this.counters.badLocalAddress++;
+      return false;
+    }
+    this.#hosts.set(address.key, address);
+    for (const connection of this.#connections.values()) connection.addHostCandidate(hostCandidate(address), now);
+    return true;
+  }
+
+  /** The address is no longer this host's. */
+  removeLocalHostCandidate(address: SocketAddress, now: Instant): void {
+    if (!this.#hosts.delete(address.key)) return;
+    for (const connection of this.#connections.values()) connection.removeHostCandidate(hostCandidate(address), now);
+  }
+
+  /** Removes relays, then adds some. */
+  updateRelays(removed: readonly string[], added: readonly Relay[], now: Instant): void {
+    this.#reflexive.updateRelays(removed, added, now);
+    this.#drainReflexive();
+  }
+
   /** Ends a connection without a failed or closed event. */
-  removeConnection(_id: string, _now: Instant): void {}
-  reset(_now: Instant): void {}
-  /** STUN or WireGuard handshake datagram. */
-  handleInput(_local: SocketAddress, _from: SocketAddress, _datagram: Uint8Array, _now: Instant): void {}
+  removeConnection(id: string, _now: Instant): void {
+    this.#remove(id);
+  }
+
+  /** The network has changed: all connections end, addresses of this host and how relays see them are to be found anew. */
+  reset(now: Instant): void {
+    const ids = [...this.#connections.keys()];
+    for (const id of ids) this.#remove(id);
+    this.#hosts.clear();
+    this.#transmits.clear();
+    this.#reflexive.reset(now);
+    this.#drainReflexive();
+    for (const connection of ids) this.#events.push({ type: "connection-closed", connection, reason: "reset" });
+  }
+
+  /** A STUN message or WireGuard handshake message, which came to `local` from `from`. */
+  handleInput(local: SocketAddress, from: SocketAddress, datagram: Uint8Array, now: Instant): void {
+    this.addLocalHostCandidate(local, now);
+    const message = parseStunMessage(datagram);
+    if (typeof message !== "string") this.#handleStun(message, local, from, now);
+    else this.#handleHandshake(local, from, datagram, now);
+  }
+
   /** An IP packet for which the datapath has no usable session or path. The node owns the bytes from now on. */
-  handlePacket(_id: string, _packet: Uint8Array, _now: Instant): void {}
-  handleActivity(_id: string, _activity: Activity, _now: Instant): void {}
-  handleSessionConfirmed(_id: string, _localIndex: number, _now: Instant): void {}
-  handleUnknownIndex(_localIndex: number, _now: Instant): void {}
-  /** Id of a connection with this remote key that has a session. */
-  connectionId(_publicKey: Uint8Array): string | undefined {
-    return missing();
+  handlePacket(id: string, packet: Uint8Array, now: Instant): void {
+    if (!this.#with(id, (connection) => connection.handlePacket(packet, now))) this.counters.notConnected++;
   }
-  handleTimeout(_now: Instant): void {}
+
+  /** What the datapath has counted for a connection: to be fed for all of them before each {@link handleTimeout}. */
+  handleActivity(id: string, activity: Activity, now: Instant): void {
+    this.#connections.get(id)?.handleActivity(activity, now);
+  }
+
+  /** The datapath has received the first message of a session that the other side started. */
+  handleSessionConfirmed(id: string, localIndex: number, now: Instant): void {
+    this.#with(id, (connection) => connection.handleSessionConfirmed(localIndex, now));
+  }
+
+  /** Id of a connection with this remote key (32 bytes) that has a session. */
+  connectionId(publicKey: Uint8Array): string | undefined {
+    const wanted = toHex(publicKey);
+    for (const { id, remotePublicKey, hasSession } of this.#connections.values())
+      if (hasSession && remotePublicKey !== undefined && toHex(remotePublicKey) === wanted) return id;
+    return undefined;
+  }
+
+  handleTimeout(now: Instant): void {
+    for (const connection of [...this.#connections.values()]) {
+      if (connection.deadline !== undefined && connection.deadline <= now) connection.handleTimeout(now);
+      this.#removeIfFailed(connection);
+    }
+    this.#reflexive.handleTimeout(now);
+    this.#drainReflexive();
+  }
+
   pollTimeout(): Instant | undefined {
-    return missing();
+    let next = this.#reflexive.pollTimeout();
+    for (const { deadline } of this.#connections.values()) next = earliest(next, deadline);
+    return next;
   }
+
   pollTransmit(): Transmit | undefined {
-    return missing();
+    return this.#transmits.shift();
   }
+
   pollEvent(): NodeEvent | undefined {
-    return missing();
+    const event = this.#events[this.#eventsRead];
+    if (event === undefined) {
+      this.#events = [];
+      this.#eventsRead = 0;
+      return undefined;
+    }
+    this.#eventsRead++;
+    return event;
+  }
+
+  /** The connection with this id. */
+  protected connection(id: string): Connection | undefined {
+    return this.#connections.get(id);
+  }
+
+  /** Makes a connection, in place of one with this id. */
+  protected create(id: string, sessionKey: Uint8Array, now: Instant): Connection {
+    this.#remove(id);
+    const connection = new Connection(id, sessionKey, this.#context, now);
+    this.#connections.set(id, connection);
+    this.#byUsername.set(connection.agent.localCredentials.username, connection);
+    return connection;
+  }
+
+  /** The signalling of a connection is complete, {@link Connection.start} has been called: offers what is known of our addresses. */
+  protected seed(connection: Connection, now: Instant): void {
+    if (connection.peerIndex !== undefined) this.#byIndex.set(connection.peerIndex, connection);
+    for (const address of this.#hosts.values()) connection.addHostCandidate(hostCandidate(address), now);
+    for (const candidate of this.#reflexive.candidates) connection.addReflexiveCandidate(candidate);
+  }
+
+  /** Ends a connection and says why. */
+  protected fail(connection: Connection, reason: FailureReason): void {
+    connection.failure ??= reason;
+    this.#removeIfFailed(connection);
+  }
+
+  #handleStun(message: StunMessage, local: SocketAddress, from: SocketAddress, now: Instant): void {
+    if (this.#reflexive.handleInput(message, local, from, now)) {
+      this.#drainReflexive();
+      return;
+    }
+    const agent = this.#dispatcher.find(message);
+    const accepted = agent?.accept(message);
+    const connection = agent && this.#byUsername.get(agent.localCredentials.username);
+    if (accepted === undefined || connection === undefined) {
+      this.counters.unhandledStun++;
+      return;
+    }
+    connection.handleCheck(accepted, local, from, now);
+    this.#removeIfFailed(connection);
+  }
+
+  #handleHandshake(local: SocketAddress, from: SocketAddress, datagram: Uint8Array, now: Instant): void {
+    const candidates = this.#bySource.get(from.key);
+    if (candidates === undefined) {
+      this.counters.unhandledPacket++;
+      return;
+    }
+    const reception = this.#receiver.receive(datagram, from, now);
+    switch (reception.type) {
+      case "initiation": {
+        const key = toHex(reception.staticPublicKey);
+        const isFor = ({ remotePublicKey }: Connection) =>
+          remotePublicKey !== undefined && toHex(remotePublicKey) === key;
+        this.#deliver([...candidates].find(isFor), (connection) =>
+          connection.handleInitiation(reception.initiation, now),
+        );
+        return;
+      }
+      case "response":
+        this.#deliver(this.#expected(candidates, reception.receiverIndex), (connection) =>
+          connection.handleResponse(reception.message, now),
+        );
+        return;
+      case "cookie-reply":
+        this.#deliver(this.#expected(candidates, reception.receiverIndex), (connection) =>
+          connection.handleCookieReply(reception.message, now),
+        );
+        return;
+      case "send-cookie-reply":
+        this.#transmits.push({ source: local, destination: from, payload: reception.reply });
+        return;
+      case "rejected":
+        this.#countRefused(reception.error);
+        return;
+    }
+  }
+
+  #expected(candidates: ReadonlySet<Connection>, receiverIndex: number): Connection | undefined {
+    const connection = this.#byIndex.get(peerIndexOf(receiverIndex));
+    return connection !== undefined && candidates.has(connection) ? connection : undefined;
+  }
+
+  #deliver(connection: Connection | undefined, handle: (connection: Connection) => WireGuardError | undefined): void {
+    if (connection === undefined) {
+      this.counters.unhandledPacket++;
+      return;
+    }
+    const error = handle(connection);
+    if (error !== undefined) this.#countRefused(error);
+    this.#removeIfFailed(connection);
+  }
+
+  #countRefused(error: WireGuardError): void {
+    this.counters.refusedHandshakes[error] = (this.counters.refusedHandshakes[error] ?? 0) + 1;
+  }
+
+  #with(id: string, act: (connection: Connection) => void): boolean {
+    const connection = this.#connections.get(id);
+    if (connection === undefined) return false;
+    act(connection);
+    this.#removeIfFailed(connection);
+    return true;
+  }
+
+  #drainReflexive(): void {
+    for (
+      let transmit = this.#reflexive.pollTransmit();
+      transmit !== undefined;
+      transmit = this.#reflexive.pollTransmit()
+    )
+      this.#transmits.push(transmit);
+    for (let event = this.#reflexive.pollEvent(); event !== undefined; event = this.#reflexive.pollEvent())
+      for (const connection of this.#connections.values())
+        if (event.type === "found") connection.addReflexiveCandidate(event.candidate);
+        else connection.removeReflexiveCandidate(event.candidate);
+  }
+
+  #addSource(connection: Connection, source: SocketAddress): void {
+    if (connection.sources.has(source.key)) return;
+    connection.sources.add(source.key);
+    const known = this.#bySource.get(source.key) ?? new Set();
+    this.#bySource.set(source.key, known.add(connection));
+  }
+
+  #removeIfFailed(connection: Connection): void {
+    const { id, failure } = connection;
+    if (failure === undefined || this.#connections.get(id) !== connection) return;
+    this.#remove(id);
+    this.#events.push({ type: "connection-failed", connection: id, reason: failure });
+  }
+
+  #remove(id: string): void {
+    const connection = this.#connections.get(id);
+    if (connection === undefined) return;
+    this.#connections.delete(id);
+    this.#byUsername.delete(connection.agent.localCredentials.username);
+    if (connection.peerIndex !== undefined) this.#byIndex.delete(connection.peerIndex);
+    for (const source of connection.sources) {
+      const others = this.#bySource.get(source);
+      others?.delete(connection);
+      if (others?.size === 0) this.#bySource.delete(source);
+    }
+    connection.close();
   }
 }

@@ -4,7 +4,6 @@
 import { Exception, RouteTarget } from "../../assembly/abi.js";
 import { IpAddress, type IpPrefix, SocketAddress } from "../base/address.js";
 import type { Transmit } from "../base/state-machine.js";
-import type { Instant } from "../base/time.js";
 import type { Datapath } from "../datapath/datapath.js";
 import type { ExceptionRecord } from "../engine/exceptions.js";
 import type { Filter } from "../engine/rules.js";
@@ -66,6 +65,8 @@ export class Dataplane {
     routesRefused: 0,
     filtersRefused: 0,
   };
+  /** Exceptions that the workers have handed to the control plane. They must not grow with the traffic. */
+  exceptions = 0;
   readonly #datapath: Datapath;
   readonly #tables: Tables;
   readonly #connectionOptions: ConnectionOptions;
@@ -167,7 +168,7 @@ export class Dataplane {
   }
 
   /** Frees what removed entries left behind, as far as no worker can be using it. To be called about once a second. */
-  reclaim(_now: Instant): void {
+  reclaim(): void {
     this.#tables.reclaim();
   }
 
@@ -236,6 +237,7 @@ export class Dataplane {
   }
 
   #dispatch(record: ExceptionRecord, inputs: DataplaneInputs): void {
+    this.exceptions++;
     const connection = record.connection === undefined ? undefined : this.#names.get(record.connection);
     switch (record.reason) {
       case Exception.Stun:

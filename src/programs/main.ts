@@ -2,22 +2,18 @@
 // The one executable: a sub-command per program. Each program's module is loaded only when it runs, so that `wirelane --help`
 // answers at once and the portal does not load the system layer.
 
-import { readFileSync } from "node:fs";
 import type { Command } from "commander";
-
-const { version } = JSON.parse(readFileSync(new URL("../../../package.json", import.meta.url), "utf8")) as {
-  version: string;
-};
+import { programVersion } from "./common/version.js";
 
 /** Name → one line for the overview, and the module that holds the command. */
 const PROGRAMS = {
   client: {
     summary: "connect this machine to the resources that the portal grants it",
-    load: async () => (await import("./client.js")).clientCommand(),
+    load: async () => (await import("./client/command.js")).clientCommand(),
   },
   gateway: {
     summary: "carry clients' traffic into the network that this machine is in",
-    load: async () => (await import("./gateway.js")).gatewayCommand(),
+    load: async () => (await import("./gateway/command.js")).gatewayCommand(),
   },
   portal: {
     summary: "decide who may reach what, from a YAML file",
@@ -52,7 +48,7 @@ async function main(args: readonly string[]): Promise<void> {
     return;
   }
   if (name === "--version" || name === "-V") {
-    process.stdout.write(`${version}\n`);
+    process.stdout.write(`${programVersion()}\n`);
     return;
   }
   const program = Object.entries(PROGRAMS).find(([program]) => program === name)?.[1];
@@ -62,7 +58,7 @@ async function main(args: readonly string[]): Promise<void> {
     return;
   }
   const command = await program.load();
-  command.name(`wirelane ${name}`).version(version, "-V, --version", "print the version");
+  command.name(`wirelane ${name}`).version(programVersion(), "-V, --version", "print the version");
   await command.parseAsync(args.slice(1), { from: "user" });
 }
 

@@ -173,6 +173,12 @@ export class ClientState implements StateMachine<ClientEvent> {
     return accepted;
   }
 
+  /** A local address is gone. */
+  removeLocalHostCandidate(address: SocketAddress, now: Instant): void {
+    this.#node.removeLocalHostCandidate(address, now);
+    this.#drainNode(now);
+  }
+
   /** The network has changed: forgets connections, pending intents and preferences. Resources stay. */
   reset(now: Instant): void {
     this.#intents.clear();

@@ -80,6 +80,7 @@ export interface GatewayCounters {
   unroutable: number;
   /** Packets from sources that the client has no grant for. */
   notGranted: number;
+  /** Requests of clients that are one too many, or whose addresses, keys or credentials cannot be used. */
   clientsRefused: number;
   grantsPushedOut: number;
 }
@@ -129,6 +130,11 @@ export class GatewayState implements StateMachine<GatewayEvent> {
     const client = this.#client(request.clientId, request.ipv4, request.ipv6);
     if (client === undefined) return undefined;
     const answer = this.#node.acceptConnection(request.clientId, request.offer, request.publicKey, now);
+    if (answer === undefined) {
+      this.counters.clientsRefused++;
+      this.#letGo(request.clientId, now);
+      return undefined;
+    }
     client.isConnected = true;
     this.#grant(client, request);
     const early = this.#early.get(request.clientId);
@@ -203,6 +209,12 @@ export class GatewayState implements StateMachine<GatewayEvent> {
     const accepted = this.#node.addLocalHostCandidate(address, now);
     this.#drainNode(now);
     return accepted;
+  }
+
+  /** A local address is gone. */
+  removeLocalHostCandidate(address: SocketAddress, now: Instant): void {
+    this.#node.removeLocalHostCandidate(address, now);
+    this.#drainNode(now);
   }
 
   /** A STUN message or WireGuard handshake. */

@@ -1,0 +1,378 @@
+// One connection: an ICE agent that finds the way and a WireGuard peer that protects what goes over it (spec 02, section 6). The node
+// owns it, finds it for each input, and removes it once `failure` says why.
+//
+//   offered ──answer accepted──► connecting ──pair nominated──► connected ──better pair──┐
+//      │                             │                              │  ▲──────────────────┘
+//      │ 20 s: no-answer             │ 10 s: no-candidates          │ 20 s without answer to a handshake: no-handshake
+//      └──────────────┬──────────────┴── no pair left for 2 s: no-path ─┘
+//                     ▼
+//                  failure
+//
+// A gateway's connections begin as connecting. Only the controlling side starts WireGuard handshakes, when a pair is nominated: one
+// session instead of two that cross (section 14); the other side answers, and answers also a controlled side that begins by itself.
+
+import type { SocketAddress } from "../base/address.js";
+import type { Crypto } from "../base/crypto.js";
+import { BoundedQueue } from "../base/queue.js";
+import type { Random } from "../base/random.js";
+import type { Transmit } from "../base/state-machine.js";
+import { type Duration, earliest, type Instant, SECOND } from "../base/time.js";
+import { type AcceptedMessage, IceAgent, type IceEvent } from "../ice/agent.js";
+import type { Candidate } from "../ice/candidate.js";
+import { formatCandidate, parseCandidate } from "../ice/candidate-string.js";
+import type { IceCredentials } from "../ice/credentials.js";
+import type { IceDispatcher } from "../ice/dispatcher.js";
+import type { IceRole } from "../ice/pair.js";
+import type { WireGuardError } from "../wireguard/errors.js";
+import type { LocalIdentity } from "../wireguard/identity.js";
+import type { PeerIndex, PeerIndices } from "../wireguard/indices.js";
+import type { CookieReply, HandshakeResponse } from "../wireguard/messages.js";
+import type { ReceivedInitiation } from "../wireguard/noise.js";
+import { Peer, type PeerEvent } from "../wireguard/peer.js";
+import type { Tai64nClock } from "../wireguard/tai64n.js";
+import type { Activity } from "../wireguard/timers.js";
+import type { FailureReason, NodeEvent, Path } from "./events.js";
+
+/** How long the other side may take to answer an offer (spec 02, section 2.5). */
+export const ANSWER_TIMEOUT: Duration = 20 * SECOND;
+/** How long after the signalling the other side may take to show its first candidate (section 2.5). */
+export const CANDIDATE_TIMEOUT: Duration = 10 * SECOND;
+/** How long a connection without a working pair is kept in case one comes back (section 6.8, "later changed"). */
+export const DISCONNECTED_GRACE: Duration = 2 * SECOND;
+/** How long handshakes go unanswered before the connection is given up: longer than ICE takes to notice a dead path (section 14). */
+export const HANDSHAKE_TIMEOUT: Duration = 20 * SECOND;
+/** Interval of WireGuard's persistent keepalive (section 2.5); what the portal says about it is ignored. */
+export const PERSISTENT_KEEPALIVE: Duration = 10 * SECOND;
+/** Handshake messages that wait for a nomination (section 2.5); the oldest has to go first. */
+export const MAX_HELD_MESSAGES = 10;
+/** Answers to our handshakes, made with other keys than ours, in a row, after which both sides must start over. One could be forged. */
+export const MAX_WRONG_ANSWERS = 3;
+
+/** What a node's connections share. */
+export interface ConnectionContext {
+  readonly role: IceRole;
+  readonly identity: LocalIdentity;
+  readonly crypto: Crypto;
+  readonly random: Random;
+  readonly clock: Tai64nClock;
+  readonly indices: PeerIndices;
+  readonly dispatcher: IceDispatcher;
+  /** Takes what the connection reports. */
+  emit(event: NodeEvent): void;
+  /** Takes what the connection sends. */
+  transmit(transmit: Transmit): void;
+  /** The other side has proved to be at this address: WireGuard messages from there are welcome. */
+  sourceDiscovered(connection: Connection, source: SocketAddress): void;
+}
+
+/** See the head of this file. */
+export class Connection {
+  readonly id: string;
+  readonly agent: IceAgent;
+  /** Why the connection is at its end; `undefined` while it is not. */
+  failure: FailureReason | undefined;
+  /** Next deadline, as of the last input. */
+  deadline: Instant | undefined;
+  /** Keys of addresses that WireGuard messages may come from: the node's index, kept here to be undone. */
+  readonly sources = new Set<string>();
+
+  readonly #context: ConnectionContext;
+  /** Until the peer has it. */
+  readonly #sessionKey: Uint8Array;
+  readonly #createdAt: Instant;
+  #peer: Peer | undefined;
+  #signalledAt: Instant = 0;
+  #path: Path | undefined;
+  #isEstablished = false;
+  #disconnectedAt: Instant | undefined;
+  #handshakeSince: Instant | undefined;
+  #wrongAnswers = 0;
+  readonly #held = new BoundedQueue<Uint8Array>(MAX_HELD_MESSAGES, "drop-oldest");
+  /** Server-reflexive candidates that the other side was told. */
+  readonly #reflexive = new Set<string>();
+
+  /** @param sessionKey 32 bytes: WireGuard's preshared key. Copied. */
+  constructor(id: string, sessionKey: Uint8Array, context: ConnectionContext, now: Instant) {
+    this.id = id;
+    this.#sessionKey = sessionKey.slice();
+    this.#context = context;
+    this.#createdAt = now;
+    this.agent = new IceAgent(context);
+    context.emit({ type: "connection-added", connection: id });
+    this.#update(now);
+  }
+
+  /** Whether an offer was made and not answered yet. */
+  get isExpectingAnswer(): boolean {
+    return this.#peer === undefined;
+  }
+
+  /** Whether there is a session to send with. */
+  get hasSession(): boolean {
+    return this.#peer?.isConnected === true;
+  }
+
+  /** The other side's static key; `undefined` while no answer is there. */
+  get remotePublicKey(): Uint8Array | undefined {
+    return this.#peer?.remotePublicKey;
+  }
+
+  /** The upper 24 bits of the connection's WireGuard indices; `undefined` while no answer is there. */
+  get peerIndex(): PeerIndex | undefined {
+    return this.#peer?.index;
+  }
+
+  /** Messages and packets dropped by this connection, since it was made. */
+  get dropped(): number {
+    return this.agent.dropped + this.#held.dropped + (this.#peer?.droppedPackets ?? 0);
+  }
+
+  /** Both sides know each other now: candidates may be signalled and checked. */
+  start(remotePublicKey: Uint8Array, credentials: IceCredentials, now: Instant): void {
+    const { identity, crypto, random, clock, indices } = this.#context;
+    this.agent.setRemoteCredentials(credentials);
+    this.#signalledAt = now;
+    this.#peer = new Peer(
+      {
+        identity,
+        remotePublicKey,
+        presharedKey: this.#sessionKey,
+        persistentKeepalive: PERSISTENT_KEEPALIVE,
+        // Until there is a way to send it, an initiation would only be in the way of the next one.
+        mayInitiate: false,
+        crypto,
+        random,
+        indices,
+        clock,
+      },
+      now,
+    );
+    this.#sessionKey.fill(0);
+    this.#update(now);
+  }
+
+  /** Offers an address of this host to the other side. */
+  addHostCandidate(candidate: Candidate, now: Instant): void {
+    if (this.isExpectingAnswer || !this.agent.addLocalCandidate(candidate, now)) return;
+    this.#signal("new-ice-candidate", candidate);
+    this.#update(now);
+  }
+
+  /** An address of this host is gone. */
+  removeHostCandidate(candidate: Candidate, now: Instant): void {
+    if (this.isExpectingAnswer || !this.agent.removeLocalCandidate(candidate, now)) return;
+    this.#signal("invalidate-ice-candidate", candidate);
+    this.#update(now);
+  }
+
+  /** Tells the other side how a relay sees us. The agent sends from the base in any case and need not know. */
+  addReflexiveCandidate(candidate: Candidate): void {
+    const { key } = candidate.address;
+    if (this.isExpectingAnswer || this.#reflexive.has(key)) return;
+    this.#reflexive.add(key);
+    this.#signal("new-ice-candidate", candidate);
+  }
+
+  /** A relay sees us differently now. */
+  removeReflexiveCandidate(candidate: Candidate): void {
+    if (this.#reflexive.delete(candidate.address.key)) this.#signal("invalidate-ice-candidate", candidate);
+  }
+
+  /** A candidate of the other side, as signalled; ignored when it does not parse. */
+  addRemoteCandidate(text: string, now: Instant): void {
+    const parsed = parseCandidate(text);
+    if (typeof parsed === "string") return;
+    this.agent.addRemoteCandidate(parsed.candidate, now, parsed.username);
+    this.#update(now);
+  }
+
+  /** A candidate of the other side is gone; ignored when it does not parse. */
+  removeRemoteCandidate(text: string, now: Instant): void {
+    const parsed = parseCandidate(text);
+    if (typeof parsed === "string") return;
+    this.agent.removeRemoteCandidate(parsed.candidate, now);
+    this.#update(now);
+  }
+
+  /** A STUN message that the agent has accepted. */
+  handleCheck(message: AcceptedMessage, local: SocketAddress, from: SocketAddress, now: Instant): void {
+    this.agent.handleInput(message, local, from, now);
+    this.#update(now);
+  }
+
+  /** @returns why the message is refused. */
+  handleInitiation(initiation: ReceivedInitiation, now: Instant): WireGuardError | undefined {
+    const error = this.#peer === undefined ? "WrongKey" : this.#peer.handleInitiation(initiation, now);
+    this.#update(now);
+    return error;
+  }
+
+  /** @returns why the message is refused. */
+  handleResponse(message: HandshakeResponse, now: Instant): WireGuardError | undefined {
+    const error = this.#peer === undefined ? "UnexpectedPacket" : this.#peer.handleResponse(message, now);
+    // Both sides would repeat that for ever: other session keys, after signalling messages got lost or crossed.
+    if (error === "InvalidAeadTag" && ++this.#wrongAnswers >= MAX_WRONG_ANSWERS) this.failure ??= "wrong-keys";
+    this.#update(now);
+    return error;
+  }
+
+  /** @returns why the message is refused. */
+  handleCookieReply(message: CookieReply, now: Instant): WireGuardError | undefined {
+    const error = this.#peer === undefined ? "UnexpectedPacket" : this.#peer.handleCookieReply(message, now);
+    this.#update(now);
+    return error;
+  }
+
+  /** A packet that the datapath could not send. It waits for path and session. */
+  handlePacket(packet: Uint8Array, now: Instant): void {
+    this.#peer?.handlePacket(packet, now);
+    this.#update(now);
+  }
+
+  /** What the datapath has counted. */
+  handleActivity(activity: Activity, now: Instant): void {
+    this.#peer?.handleActivity(activity, now);
+  }
+
+  /** The datapath has received the first message of a session. */
+  handleSessionConfirmed(localIndex: number, now: Instant): void {
+    this.#peer?.handleSessionConfirmed(localIndex, now);
+    this.#update(now);
+  }
+
+  /** Does what is due. */
+  handleTimeout(now: Instant): void {
+    this.agent.handleTimeout(now);
+    this.#peer?.handleTimeout(now);
+    this.#update(now);
+    this.#failIfDue(now);
+    this.deadline = this.#nextDeadline();
+  }
+
+  /** Ends the connection; what the tables know of it is taken back. */
+  close(): void {
+    this.agent.close();
+    this.#peer?.close();
+    for (let event = this.#peer?.pollEvent(); event !== undefined; event = this.#peer?.pollEvent())
+      if (event.type === "session-removed") this.#context.emit({ ...event, connection: this.id });
+    this.#sessionKey.fill(0);
+    this.#held.clear();
+    this.#context.emit({ type: "connection-removed", connection: this.id });
+  }
+
+  #signal(type: "new-ice-candidate" | "invalidate-ice-candidate", candidate: Candidate): void {
+    this.#context.emit({ type, connection: this.id, candidate: formatCandidate(candidate) });
+  }
+
+  /** Hands on everything that an input has caused. */
+  #update(now: Instant): void {
+    // First what ICE sends: a nomination goes ahead of the handshake that it allows.
+    for (let transmit = this.agent.pollTransmit(); transmit !== undefined; transmit = this.agent.pollTransmit())
+      this.#context.transmit(transmit);
+    for (let event = this.agent.pollEvent(); event !== undefined; event = this.agent.pollEvent())
+      this.#handleIceEvent(event, now);
+    const peer = this.#peer;
+    if (peer !== undefined) {
+      for (let event = peer.pollEvent(); event !== undefined; event = peer.pollEvent())
+        this.#handlePeerEvent(event, now);
+      for (let message = peer.pollTransmit(); message !== undefined; message = peer.pollTransmit()) this.#send(message);
+      this.#reportEstablished(peer);
+      for (let packet = peer.pollPacket(); packet !== undefined; packet = peer.pollPacket())
+        this.#context.emit({ type: "send-packet", connection: this.id, packet });
+    }
+    this.deadline = this.#nextDeadline();
+  }
+
+  #handleIceEvent(event: IceEvent, now: Instant): void {
+    switch (event.type) {
+      case "source-discovered":
+        this.#context.sourceDiscovered(this, event.source);
+        return;
+      case "state-changed":
+        this.#disconnectedAt = event.state === "disconnected" ? now : undefined;
+        return;
+      case "path-nominated":
+        this.#selectPath({ local: event.local, remote: event.remote }, now);
+        return;
+    }
+  }
+
+  #selectPath(path: Path, now: Instant): void {
+    const before = this.#path;
+    if (before?.local.equals(path.local) === true && before.remote.equals(path.remote)) return;
+    this.#path = path;
+    this.#context.sourceDiscovered(this, path.remote);
+    this.#context.emit({ type: "path-selected", connection: this.id, path });
+    for (const message of this.#held.drain()) this.#send(message);
+    const peer = this.#peer;
+    if (peer === undefined || this.#context.role !== "controlling") return;
+    peer.mayInitiate = true;
+    peer.handlePathChanged(now);
+  }
+
+  #handlePeerEvent(event: PeerEvent, now: Instant): void {
+    const connection = this.id;
+    switch (event.type) {
+      case "session-established":
+      case "session-current":
+      case "session-removed":
+      case "send-keepalive":
+        this.#context.emit({ ...event, connection });
+        return;
+      case "handshake-initiated":
+        this.#handshakeSince ??= now;
+        return;
+      case "handshake-complete":
+        this.#handshakeSince = undefined;
+        this.#wrongAnswers = 0;
+        return;
+      case "expired":
+        this.failure ??= "no-handshake";
+        return;
+    }
+  }
+
+  #reportEstablished(peer: Peer): void {
+    const established = peer.isConnected && this.#path !== undefined;
+    if (established === this.#isEstablished) return;
+    this.#isEstablished = established;
+    if (established) this.#context.emit({ type: "connection-established", connection: this.id });
+  }
+
+  #send(message: Uint8Array): void {
+    if (this.#path === undefined) this.#held.push(message);
+    else this.#context.transmit({ source: this.#path.local, destination: this.#path.remote, payload: message });
+  }
+
+  #failIfDue(now: Instant): void {
+    if (this.failure !== undefined) return;
+    const isDue = (deadline: Instant | undefined) => deadline !== undefined && deadline <= now;
+    if (isDue(this.#answerDeadline())) this.failure = "no-answer";
+    else if (isDue(this.#candidateDeadline())) this.failure = "no-candidates";
+    else if (isDue(this.#graceDeadline())) this.failure = "no-path";
+    else if (isDue(this.#handshakeDeadline())) this.failure = "no-handshake";
+  }
+
+  #answerDeadline(): Instant | undefined {
+    return this.isExpectingAnswer ? this.#createdAt + ANSWER_TIMEOUT : undefined;
+  }
+
+  #candidateDeadline(): Instant | undefined {
+    const isWaiting = !this.isExpectingAnswer && !this.agent.knowsRemoteCandidates;
+    return isWaiting ? this.#signalledAt + CANDIDATE_TIMEOUT : undefined;
+  }
+
+  #graceDeadline(): Instant | undefined {
+    return this.#disconnectedAt === undefined ? undefined : this.#disconnectedAt + DISCONNECTED_GRACE;
+  }
+
+  #handshakeDeadline(): Instant | undefined {
+    return this.#handshakeSince === undefined ? undefined : this.#handshakeSince + HANDSHAKE_TIMEOUT;
+  }
+
+  #nextDeadline(): Instant | undefined {
+    let next = earliest(this.agent.pollTimeout(), this.#peer?.pollTimeout());
+    next = earliest(next, earliest(this.#answerDeadline(), this.#candidateDeadline()));
+    return earliest(next, earliest(this.#graceDeadline(), this.#handshakeDeadline()));
+  }
+}

@@ -1,0 +1,146 @@
+// `wirelane gateway`: the command line, variables and exit statuses of the reference (spec 05, section 9).
+
+import { Command, Option } from "commander";
+import { loginUrl } from "../../portal/login-url.js";
+import { nodeCrypto, systemRandom } from "../../system/crypto.js";
+import { hostInfo, userAgent } from "../../system/linux/host-info.js";
+import { ServiceNotifier } from "../../system/linux/service-notify.js";
+import { LocalIdentity } from "../../wireguard/identity.js";
+import { externalId, gatewayDeviceId } from "../common/device-id.js";
+import { HealthEndpoint } from "../common/health.js";
+import { createLog, type Log } from "../common/log.js";
+import { displayName } from "../common/names.js";
+import {
+  apiUrlOption,
+  durationArgument,
+  firezoneIdOption,
+  firezoneNameOption,
+  logFormatOption,
+  messageOf,
+  USAGE_ERROR,
+  workersOption,
+} from "../common/options.js";
+import { takeToken } from "../common/token.js";
+import { CONNLIB_VERSION, programVersion } from "../common/version.js";
+import { GatewayProgram } from "./program.js";
+
+/** Address of the health endpoint (spec 05, section 9.1). */
+const DEFAULT_HEALTH_CHECK_ADDRESS = "0.0.0.0:8080";
+/** How long to fail before giving up on the portal (spec 05, section 16). */
+const DEFAULT_MAX_PARTITION_TIME = "24h";
+
+const HELP = `
+The token is the argument, or FIREZONE_TOKEN, or the systemd credential of that name. An argument can be seen by all users of
+this machine: prefer the others.
+
+The gateway switches IP forwarding on and masquerades its clients with nft or iptables; when it ends, it takes back what it did.
+
+Signals:
+  SIGINT, SIGTERM  end; interface, routes, rules and masquerading are removed
+  SIGUSR2          log statistics
+
+Environment: RUST_LOG (filter of the log, default "info"), NO_COLOR, NOTIFY_SOCKET.
+
+Example:
+  FIREZONE_TOKEN=... wirelane gateway --api-url wss://portal.example.com
+`;
+
+interface Options {
+  readonly apiUrl: string;
+  readonly firezoneName?: string;
+  readonly firezoneId?: string;
+  readonly healthCheckAddr: string;
+  readonly logFormat: "human" | "json";
+  readonly maxPartitionTime?: number;
+  readonly workers: number;
+}
+
+/** The sub-command. */
+export function gatewayCommand(): Command {
+  return new Command()
+    .description("carry clients' traffic into the network that this machine is in")
+    .argument("[token]", "the site's token (prefer FIREZONE_TOKEN)")
+    .addOption(apiUrlOption())
+    .addOption(firezoneNameOption().default(undefined))
+    .addOption(firezoneIdOption())
+    .addOption(
+      new Option("--health-check-addr <address:port>", "answers GET /healthz there")
+        .env("HEALTH_CHECK_ADDR")
+        .default(DEFAULT_HEALTH_CHECK_ADDRESS),
+    )
+    .addOption(
+      new Option("-m, --max-partition-time <duration>", "give up on the portal after this long, as 30m or 1d")
+        .env("FIREZONE_MAX_PARTITION_TIME")
+        .argParser(durationArgument)
+        .default(durationArgument(DEFAULT_MAX_PARTITION_TIME), DEFAULT_MAX_PARTITION_TIME),
+    )
+    .addOption(logFormatOption("human"))
+    .addOption(workersOption())
+    .addHelpText("after", HELP)
+    .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : USAGE_ERROR))
+    .action((token: string | undefined, options: Options) => run(token, options));
+}
+
+async function run(argument: string | undefined, options: Options): Promise<void> {
+  let log: Log | undefined;
+  let health: HealthEndpoint | undefined;
+  try {
+    const environment = process.env;
+    const notifier = ServiceNotifier.fromEnvironment(environment);
+    const token = takeToken(environment, { argument, credential: true });
+    log = createLog({ program: "gateway", format: options.logFormat, directives: environment["RUST_LOG"] });
+    const target = log.target("firezone_gateway");
+    const info = hostInfo();
+    target.info("Starting", { arch: info.architecture, git_version: `gateway-${programVersion()}` });
+    const id = gatewayDeviceId(options.firezoneId);
+    const identity = LocalIdentity.generate(systemRandom, nodeCrypto);
+    const url = loginUrl(options.apiUrl, {
+      role: "gateway",
+      token: token.reveal(),
+      publicKey: identity.publicKey,
+      externalId: externalId(id),
+      name: displayName(options.firezoneName),
+    });
+    try {
+      health = await HealthEndpoint.listen(options.healthCheckAddr);
+    } catch (error) {
+      // Without it the gateway does its work all the same.
+      target.warn("The health endpoint is unavailable", { reason: messageOf(error) });
+    }
+    await runProgram({
+      loginUrl: url,
+      userAgent: userAgent(info, "connlib", CONNLIB_VERSION),
+      identity,
+      maxPartitionTime: options.maxPartitionTime,
+      workers: options.workers,
+      notifier,
+      log,
+    });
+  } catch (error) {
+    fail(log, messageOf(error));
+  }
+  await health?.close();
+  log?.close();
+}
+
+async function runProgram(start: Parameters<typeof GatewayProgram.start>[0]): Promise<void> {
+  const { log } = start;
+  const signalled = new Promise<NodeJS.Signals>((resolve) => {
+    for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => resolve(signal));
+  });
+  const program = await GatewayProgram.start(start);
+  const onStatistics = () => program.reportStatistics();
+  process.on("SIGUSR2", onStatistics);
+  const end = await Promise.race([signalled, program.ended]);
+  if (typeof end === "string") log.target("firezone_gateway").info("Shutting down", { signal: end });
+  else fail(log, end.message);
+  await program.stop();
+  process.off("SIGUSR2", onStatistics);
+}
+
+function fail(log: Log | undefined, message: string): void {
+  // Where there is a log, the reason belongs there as well: standard error may lead nowhere.
+  log?.target("firezone_gateway").error("Ended by an error", { reason: message });
+  process.stderr.write(`wirelane gateway: ${message.replaceAll("\n", ": ")}\n`);
+  process.exitCode = 1;
+}
