@@ -82,7 +82,7 @@ export function clientCommand(): Command {
         .env("MAX_PARTITION_TIME")
         .argParser(durationArgument),
     )
-    .addOption(logFormatOption("human"))
+    .addOption(logFormatOption())
     .addOption(workersOption())
     .addHelpText("after", HELP)
     .action((_standalone: unknown, options: Options) => run(options));
@@ -96,7 +96,6 @@ async function run(options: Options): Promise<void> {
     const notifier = ServiceNotifier.fromEnvironment(environment);
     const token = takeToken(environment, { path: options.tokenPath });
     log = createLog({
-      program: "client",
       format: options.logFormat,
       directives: environment["RUST_LOG"],
       ...(options.logDir !== undefined && { logDir: options.logDir }),

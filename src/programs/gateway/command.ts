@@ -74,7 +74,7 @@ export function gatewayCommand(): Command {
         .argParser(durationArgument)
         .default(durationArgument(DEFAULT_MAX_PARTITION_TIME), DEFAULT_MAX_PARTITION_TIME),
     )
-    .addOption(logFormatOption("human"))
+    .addOption(logFormatOption())
     .addOption(workersOption())
     .addHelpText("after", HELP)
     .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : USAGE_ERROR))
@@ -88,7 +88,7 @@ async function run(argument: string | undefined, options: Options): Promise<void
     const environment = process.env;
     const notifier = ServiceNotifier.fromEnvironment(environment);
     const token = takeToken(environment, { argument, credential: true });
-    log = createLog({ program: "gateway", format: options.logFormat, directives: environment["RUST_LOG"] });
+    log = createLog({ format: options.logFormat, directives: environment["RUST_LOG"] });
     const target = log.target("firezone_gateway");
     const info = hostInfo();
     target.info("Starting", { arch: info.architecture, git_version: `gateway-${programVersion()}` });

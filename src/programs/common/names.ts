@@ -1,0 +1,12 @@
+// The name that administrators see in the portal (spec 05, section 1.5).
+
+import { hostname } from "node:os";
+import { randomUuid } from "../../base/random.js";
+import { systemRandom } from "../../system/crypto.js";
+
+/** The name given, else the host's, else a random one. */
+export function displayName(given: string | undefined): string {
+  if (given !== undefined && given !== "") return given;
+  const name = hostname();
+  return name === "" ? randomUuid(systemRandom) : name;
+}
