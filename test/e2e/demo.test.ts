@@ -86,6 +86,9 @@ function passedDocument(outcome: Outcome): Document {
   return document;
 }
 
+/** Runs what follows as nobody. */
+const AS_NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] as const;
+
 describe("demo", () => {
   test("--help explains what happens and exits 0, a wrong option exits 2", () => {
     const help = runDemo(["--help"]);
@@ -188,9 +191,6 @@ describe("demo", () => {
     }
   });
 });
-
-/** Runs what follows as nobody. */
-const AS_NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] as const;
 
 /** Why nobody cannot run the demo here, for reasons that are not the demo's. */
 function userSkip(): string | false {

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
 import { RESOURCES } from "../../scripts/lab/world.js";
-import { describeWorld, ready, SOON } from "../support/world.js";
+import { describeWorld, ready, SOON, startPrograms } from "../support/world.js";
 
 const COLD_STARTS = 10;
 
@@ -33,6 +33,7 @@ describeWorld("first packet", (scenario) => {
         const other = world.ping(RESOURCES.second.ipv4, 3000);
         assert.ok(other !== undefined, `start ${start}: no reply to the first ping to the second resource`);
         second.push(other);
+        await client.waitFor("Connection established", { timeout: SOON });
         const established = client.records.filter(({ message }) => message === "Connection established");
         assert.equal(established.length, 1, "both over one connection");
         const { status } = await client.stop();
@@ -53,18 +54,28 @@ describeWorld("first packet", (scenario) => {
       context.skip("the kernel has no IPv6");
       return;
     }
-    await world.startPortal().waitFor("Portal is listening", { timeout: SOON });
-    await ready(world.startGateway());
-    await ready(world.startClient());
+    await startPrograms(world);
+    await sleep(SETTLE_TIME);
     const roundTrip = world.ping(RESOURCES.intranet.ipv6, 3000);
     assert.ok(roundTrip !== undefined, "no reply to the first ping");
-    context.diagnostic(`directly after start-up: ${roundTrip.toFixed(1)} ms`);
+    context.diagnostic(`first ping: ${roundTrip.toFixed(1)} ms`);
   });
 
+  for (const family of ["ipv4", "ipv6"] as const) {
+    scenario(`"Tunnel ready" means it: a ping sent at that moment is answered, ${family}`, async (world, context) => {
+      if (family === "ipv6" && !world.ipv6) {
+        context.skip("the kernel has no IPv6");
+        return;
+      }
+      await startPrograms(world);
+      const roundTrip = world.ping(RESOURCES.intranet[family], 3000);
+      assert.ok(roundTrip !== undefined, "no reply to the first ping");
+      context.diagnostic(`directly after start-up: ${roundTrip.toFixed(1)} ms`);
+    });
+  }
+
   scenario("a burst at the first packet: nothing of 20 pings in a row is lost", async (world) => {
-    await world.startPortal().waitFor("Portal is listening", { timeout: SOON });
-    await ready(world.startGateway());
-    await ready(world.startClient());
+    await startPrograms(world);
     const { roundTrips } = (await world.probe(["ping", RESOURCES.intranet.ipv4, "2000", "20"])) as {
       roundTrips: (number | null)[];
     };
