@@ -60,6 +60,11 @@ export enum Exception {
   RekeyNeeded = 8,
   /** Channel data from a relay's address that no table explains, or another message for the relay layer. */
   Relay = 9,
+  /**
+   * Decrypted IP packet for a destination that the filters do not allow: the grant may be on its way (spec 04, section 4.9, rule 6). One per
+   * connection in DENIED_INTERVAL, so that nobody can flood the control plane; the others are dropped.
+   */
+  DestinationNotAllowed = 10,
 }
 
 /** What a route leads to: the value of an entry of the route table is `connection slot` or one of these. */

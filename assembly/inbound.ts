@@ -26,6 +26,7 @@ import {
   ACTIVITY_RECEIVED_DATA_AT,
   ACTIVITY_RX_BYTES,
   ACTIVITY_RX_PACKETS,
+  CONNECTION_DENIED_AT,
   CONNECTION_FILTERED,
   CONNECTION_FLAGS,
   CONNECTION_LEARN_ENDPOINT,
@@ -79,6 +80,9 @@ import { lookupSession } from "./tables/sessions";
 
 /** msg_flags: the buffer was too small. */
 const MSG_TRUNC: u32 = 0x20;
+
+/** Milliseconds between two reports of packets that a connection's filters do not allow. */
+const DENIED_INTERVAL: f64 = 20;
 
 /** Bytes of a transport message with an unknown index that the control plane gets. */
 const UNKNOWN_PAYLOAD: u32 = 64;
@@ -307,8 +311,22 @@ function deliver(region: u32, connection: u32, connectionSlot: u32, flags: u32, 
     flags & CONNECTION_FILTERED &&
     !isAllowed(region, connection, packet, length, family, protocol, headerLength(packet, family))
   ) {
-    drop(region, Drop.DestinationNotAllowed, 1);
+    reportDenied(region, connection, connectionSlot, packet, length);
     return;
   }
   deliverPacket(region, packet, length, family, protocol);
+}
+
+/** A packet that the filters do not allow: reported now and then, because the grant may be on its way; dropped otherwise. */
+function reportDenied(region: u32, connection: u32, connectionSlot: u32, packet: u32, length: u32): void {
+  const now = load<f64>(region, NOW);
+  if (now - load<f64>(connection, CONNECTION_DENIED_AT) < DENIED_INTERVAL) {
+    drop(region, Drop.DestinationNotAllowed, 1);
+    return;
+  }
+  store<f64>(connection, now, CONNECTION_DENIED_AT);
+  const record = beginException(region, Exception.DestinationNotAllowed, connectionSlot, length, QUARTER_RING);
+  if (record == 0) return;
+  memory.copy(record + RECORD_HEADER_SIZE, packet, length);
+  endException(region, record);
 }

@@ -113,6 +113,8 @@ export const CONNECTION_PATH = 8;
 export const CONNECTION_FILTERS = 12;
 /** u32, atomic: 1 when `EndpointMoved` was reported and the path has not been rewritten since. */
 export const CONNECTION_MOVED = 16;
+/** f64: when a packet that the filters do not allow was last reported; written by workers, a lost update is harmless. */
+export const CONNECTION_DENIED_AT = 24;
 /** Eight u64, atomic; in the order of the `ACTIVITY_…` offsets. Times are milliseconds, rounded down. */
 export const CONNECTION_ACTIVITY = 64;
 /** When a message was last sent. */

@@ -152,7 +152,15 @@ export class World {
 
   /** `wirelane portal`. */
   startPortal(overrides: ProgramOverrides = {}): LabProgram {
-    const args = ["--config", this.configurationFile, "--listen", `${PORTAL_ADDRESS}:${PORTAL_PORT}`];
+    const listen = `${PORTAL_ADDRESS}:${PORTAL_PORT}`;
+    const args = [
+      "--config",
+      this.configurationFile,
+      "--listen",
+      listen,
+      "--state",
+      join(this.directory, "devices.json"),
+    ];
     return this.#start("portal", this.internet, args, {}, overrides);
   }
 

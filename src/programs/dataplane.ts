@@ -32,6 +32,7 @@ export type DataplaneUpdate =
   | { readonly type: "route-set"; readonly prefix: IpPrefix; readonly target: RouteDestination }
   | { readonly type: "route-removed"; readonly prefix: IpPrefix }
   | { readonly type: "filters-set"; readonly connection: string; readonly filters: readonly Filter[] }
+  | { readonly type: "deliver-packet"; readonly packet: Uint8Array }
   | { readonly type: "send-keepalive"; readonly connection: string }
   | { readonly type: "send-packet"; readonly connection: string; readonly packet: Uint8Array };
 
@@ -41,6 +42,8 @@ export interface DataplaneInputs {
   handleDatagram(local: SocketAddress, from: SocketAddress, datagram: Uint8Array): void;
   /** An IP packet whose route asks the control plane, or whose connection (if named) cannot carry it now. */
   handlePacket(connection: string | undefined, packet: Uint8Array): void;
+  /** A packet of the peer's that the connection's filters do not allow. Absent: such packets are dropped. */
+  handleDeniedPacket?(connection: string, packet: Uint8Array): void;
   /** The peer has used a session that it had not used before. */
   handleSessionConfirmed(connection: string, localIndex: number): void;
   /** After a batch of inputs: drain the state machines. */
@@ -143,6 +146,9 @@ export class Dataplane {
         if (slot !== undefined) this.#datapath.sendKeepalive(slot);
         return;
       }
+      case "deliver-packet":
+        this.#datapath.deliverToTun(update.packet);
+        return;
       case "send-packet":
         this.#datapath.injectPacket(update.packet);
         return;
@@ -254,6 +260,9 @@ export class Dataplane {
         return;
       case Exception.NoSession:
         inputs.handlePacket(connection, record.payload.slice());
+        return;
+      case Exception.DestinationNotAllowed:
+        if (connection !== undefined) inputs.handleDeniedPacket?.(connection, record.payload.slice());
         return;
       case Exception.SessionConfirmed:
         if (connection !== undefined && record.localIndex !== undefined)

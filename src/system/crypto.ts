@@ -8,6 +8,7 @@ import {
   createPrivateKey,
   createPublicKey,
   diffieHellman,
+  type KeyObject,
   randomBytes,
 } from "node:crypto";
 import { concatBytes } from "../base/bytes.js";
@@ -20,28 +21,49 @@ const TAG_LENGTH = 16;
 /** DER of an X25519 private key up to the key itself (RFC 8410, section 7: PKCS #8 OneAsymmetricKey). */
 const PRIVATE_KEY_DER_PREFIX = Buffer.from("302e020100300506032b656e04220420", "hex");
 
-/** DER of an X25519 public key up to the key itself (RFC 8410, section 4: SubjectPublicKeyInfo). */
-const PUBLIC_KEY_DER_PREFIX = Buffer.from("302a300506032b656e032100", "hex");
+type KeyImport = (key: Uint8Array) => KeyObject;
 
-function privateKeyObject(key: Uint8Array) {
-  return createPrivateKey({ key: Buffer.concat([PRIVATE_KEY_DER_PREFIX, key]), format: "der", type: "pkcs8" });
+/** By DER, which every Node understands, and Node 20 to 22 ten times as slowly as JWK: OpenSSL tries all its decoders. */
+const privateKeyFromDer: KeyImport = (key) =>
+  createPrivateKey({ key: Buffer.concat([PRIVATE_KEY_DER_PREFIX, key]), format: "der", type: "pkcs8" });
+
+/** By JWK (RFC 8037), which wants a public key but, up to Node 24, does not look at it; Node 26 does. */
+const privateKeyFromJwk: KeyImport = (key) =>
+  createPrivateKey({ key: { kty: "OKP", crv: "X25519", d: base64Url(key), x: ANY_KEY }, format: "jwk" });
+
+const ANY_KEY = base64Url(new Uint8Array(32));
+
+const privateKeyObject = accepts(privateKeyFromJwk) ? privateKeyFromJwk : privateKeyFromDer;
+
+const publicKeyObject: KeyImport = (key) =>
+  createPublicKey({ key: { kty: "OKP", crv: "X25519", x: base64Url(key) }, format: "jwk" });
+
+function accepts(importKey: KeyImport): boolean {
+  try {
+    importKey(new Uint8Array(32).fill(1));
+    return true;
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "ERR_CRYPTO_INVALID_JWK") return false;
+    throw error;
+  }
+}
+
+function base64Url(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("base64url");
 }
 
 /** {@link Crypto} by OpenSSL. */
 export const nodeCrypto: Crypto = {
   x25519PublicKey(privateKey) {
-    const spki = createPublicKey(privateKeyObject(privateKey)).export({ format: "der", type: "spki" });
-    return new Uint8Array(spki.subarray(PUBLIC_KEY_DER_PREFIX.length));
+    const { x } = createPublicKey(privateKeyObject(privateKey)).export({ format: "jwk" });
+    if (x === undefined) throw new Error("an X25519 key without x");
+    return new Uint8Array(Buffer.from(x, "base64url"));
   },
 
   x25519(privateKey, publicKey) {
-    const key = createPublicKey({
-      key: Buffer.concat([PUBLIC_KEY_DER_PREFIX, publicKey]),
-      format: "der",
-      type: "spki",
-    });
+    const keys = { privateKey: privateKeyObject(privateKey), publicKey: publicKeyObject(publicKey) };
     try {
-      const secret = new Uint8Array(diffieHellman({ privateKey: privateKeyObject(privateKey), publicKey: key }));
+      const secret = new Uint8Array(diffieHellman(keys));
       return secret.every((byte) => byte === 0) ? undefined : secret;
     } catch (error) {
       // OpenSSL refuses public keys of low order by failing the derivation: a peer's doing, hence a value.

@@ -73,5 +73,7 @@ export type GatewayEvent =
   | { readonly type: "client-connected"; readonly clientId: string }
   | { readonly type: "client-disconnected"; readonly clientId: string; readonly reason: string }
   | { readonly type: "filters-set"; readonly connection: string; readonly filters: readonly Filter[] }
+  /** Hand a client's packet to the network: it came before its grant. */
+  | { readonly type: "deliver-packet"; readonly packet: Uint8Array }
   | RouteEvent
   | DatapathEvent;

@@ -5,13 +5,15 @@
 // is revoked (section 6.13).
 
 import { type IpAddress, IpPrefix, type SocketAddress } from "../base/address.js";
+import { BoundedQueue } from "../base/queue.js";
 import type { StateMachine, Transmit } from "../base/state-machine.js";
 import { type Duration, earliest, type Instant, SECOND, type UnixTime } from "../base/time.js";
 import type { Answer, NodeEvent, Offer, Relay } from "../connection/events.js";
 import type { GatewayNode } from "../connection/gateway-node.js";
-import { parseIpPacket } from "../packet/ip.js";
+import { type IpPacket, parseIpPacket } from "../packet/ip.js";
 import { CandidateBatch } from "./candidates.js";
 import type { Filter, FilterRule, GatewayEvent } from "./events.js";
+import { isAllowed } from "./filters.js";
 import { DEFAULT_ROUTES, TUNNEL_RANGES } from "./ranges.js";
 import { RouteTable } from "./route-table.js";
 
@@ -23,6 +25,10 @@ export const MAX_CLIENTS = 10_000;
 export const MAX_GRANTS = 1000;
 /** How long grants for a client that is not connected and whose addresses are unknown are kept (section 4.10, rule 2). */
 export const EARLY_GRANT_TIME: Duration = 20 * SECOND;
+/** How long a packet waits for the grant that allows it: grants of CIDR resources are not acknowledged, so packets may overtake them. */
+export const EARLY_PACKET_TIME: Duration = SECOND;
+/** Packets per client that wait for a grant, at most; the oldest goes. */
+export const MAX_EARLY_PACKETS = 16;
 /** Early grants per client at most. */
 export const MAX_EARLY_GRANTS = 100;
 
@@ -78,7 +84,7 @@ export type GatewayConnections = Pick<
 export interface GatewayCounters {
   /** Packets for a tunnel address of no client, or no IP packets. */
   unroutable: number;
-  /** Packets from sources that the client has no grant for. */
+  /** Packets from sources, or to destinations, that the client has no grant for. */
   notGranted: number;
   /** Requests of clients that are one too many, or whose addresses, keys or credentials cannot be used. */
   clientsRefused: number;
@@ -96,6 +102,13 @@ interface Client {
   /** By resource id: granting again replaces (section 4.10, rule 4). */
   readonly grants: Map<string, Grant>;
   isConnected: boolean;
+  /** Packets that wait for a grant. */
+  readonly early: BoundedQueue<EarlyPacket>;
+}
+
+interface EarlyPacket {
+  readonly packet: IpPacket;
+  readonly until: Instant;
 }
 
 /** The gateway's state. */
@@ -158,6 +171,7 @@ export class GatewayState implements StateMachine<GatewayEvent> {
     if (client === undefined) return;
     this.#grant(client, request);
     this.#update(request.clientId);
+    this.#releaseEarlyPackets(client, now);
   }
 
   /** Withdraws a resource from a client. */
@@ -240,6 +254,19 @@ export class GatewayState implements StateMachine<GatewayEvent> {
     this.#drainNode(now);
   }
 
+  /** A packet of a client that its filters do not allow (yet). The state owns the bytes from now on. */
+  handleDeniedPacket(clientId: string, bytes: Uint8Array, now: Instant): void {
+    const packet = parseIpPacket(bytes);
+    const client = this.#clients.get(clientId);
+    if (packet === undefined || client === undefined || !client.isConnected) {
+      this.counters.unroutable++;
+      return;
+    }
+    if (!client.early.push({ packet, until: now + EARLY_PACKET_TIME })) this.counters.notGranted++;
+    // The grant may have come while the packet was on its way here.
+    this.#releaseEarlyPackets(client, now);
+  }
+
   /** What the datapath has counted for a connection. */
   handleActivity(...[clientId, activity, now]: Parameters<GatewayConnections["handleActivity"]>): void {
     this.#node.handleActivity(clientId, activity, now);
@@ -261,6 +288,7 @@ export class GatewayState implements StateMachine<GatewayEvent> {
     if (this.#housekeepingAt !== undefined && now < this.#housekeepingAt) return;
     this.#housekeepingAt = now + HOUSEKEEPING_INTERVAL;
     for (const [clientId, client] of this.#clients) {
+      this.#releaseEarlyPackets(client, now);
       let changed = false;
       for (const [resourceId, { expiresAt }] of client.grants)
         if (isExpired(expiresAt, unixNow)) changed = client.grants.delete(resourceId);
@@ -302,7 +330,13 @@ export class GatewayState implements StateMachine<GatewayEvent> {
       this.counters.clientsRefused++;
       return undefined;
     }
-    const client: Client = { ipv4, ipv6, grants: known?.grants ?? new Map(), isConnected: known?.isConnected ?? false };
+    const client: Client = {
+      ipv4,
+      ipv6,
+      grants: known?.grants ?? new Map(),
+      isConnected: known?.isConnected ?? false,
+      early: new BoundedQueue(MAX_EARLY_PACKETS, "drop-oldest"),
+    };
     this.#clients.set(id, client);
     return client;
   }
@@ -324,6 +358,16 @@ export class GatewayState implements StateMachine<GatewayEvent> {
     }
     early.grants.push(request);
     this.#early.set(request.clientId, early);
+  }
+
+  /** Delivers what is allowed now, keeps what may still be, drops the rest. */
+  #releaseEarlyPackets(client: Client, now: Instant): void {
+    const filters = filtersOf(client.grants.values());
+    for (const early of client.early.drain()) {
+      if (isAllowed(filters, early.packet)) this.#events.push({ type: "deliver-packet", packet: early.packet.bytes });
+      else if (early.until > now) client.early.push(early);
+      else this.counters.notGranted++;
+    }
   }
 
   /** Ends the connection of a client without grants, and forgets a client with neither. */

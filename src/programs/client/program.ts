@@ -57,6 +57,7 @@ export class ClientProgram {
   #portal: PortalConnection | undefined;
   #end: (end: ClientEnd) => void;
   #setReady: () => void = () => undefined;
+  #isConfigured = false;
   #isReady = false;
   #turns = 0;
   #isStopped = false;
@@ -104,7 +105,6 @@ export class ClientProgram {
     });
     this.#driver.input((now) => host.updateHostCandidates(this.#state, now));
     this.#housekeeping = setInterval(() => this.#keepHouse(), HOUSEKEEPING_INTERVAL);
-    rehearse(() => this.#isStopped).catch((error: Error) => end({ message: error.message }));
   }
 
   /**
@@ -183,6 +183,8 @@ export class ClientProgram {
         return;
       case "push":
         this.#driver.input((now) => this.#adapter.handlePush(event.event, event.payload, now));
+        // Not sooner: addresses, routes and the workers' tables are all in place.
+        if (this.#isConfigured) this.#reportReady();
         return;
       case "reply":
         this.#driver.input((now) => this.#adapter.handleReply(event.ref, event.response, now));
@@ -218,7 +220,7 @@ export class ClientProgram {
         return;
       case "tun-interface-updated":
         this.#configure(() => this.#host.setAddresses(event.configuration.ipv4, event.configuration.ipv6));
-        this.#reportReady();
+        this.#isConfigured = true;
         return;
       case "tun-routes-updated":
         this.#configure(() => this.#host.setRoutes(event.prefixes));
@@ -249,6 +251,8 @@ export class ClientProgram {
     this.#log.info("Tunnel ready", { elapsed_ms: Math.round(monotonicNow() - this.#startedAt) });
     const result = this.#options.notifier.ready();
     if (result.type === "failed") this.#log.warn("Cannot notify the service manager", { reason: result.reason });
+    // Now there is time until somebody needs the first connection.
+    rehearse(() => this.#isStopped).catch((error: Error) => this.#end({ message: error.message }));
     this.#setReady();
   }
 

@@ -1,5 +1,5 @@
 // A rehearsal before the first packet comes: portal, client and gateway play the way from an intent to a session and to a second resource
-// in memory, ten times, with the very code of the programs.
+// in memory, eight times, with the very code of the programs.
 //
 // Why: the first connection runs code that the engine has never compiled, key agreement, hashes, message schemas, and costs some
 // 50 ms more than the next one. The first packet waits for it, and its sender with it.
@@ -28,7 +28,7 @@ import { GatewayAdapter } from "../gateway/adapter.js";
 import type { TargetLog } from "./log.js";
 
 /** Performances: after so many the times do not fall any more. */
-export const PERFORMANCES = 10;
+export const PERFORMANCES = 8;
 /** Simulated time of one performance in milliseconds. */
 const DURATION = 1000;
 /** Steps of a performance at most; a few hundred are usual. */

@@ -99,12 +99,12 @@ export class GatewayProgram {
         if (!host.isTunnelAddress(local)) state.handleInput(local, from, datagram, monotonicNow());
       },
       handlePacket: (connection, packet) => state.handlePacket(connection, packet, monotonicNow()),
+      handleDeniedPacket: (connection, packet) => state.handleDeniedPacket(connection, packet, monotonicNow()),
       handleSessionConfirmed: (connection, index) => state.handleSessionConfirmed(connection, index, monotonicNow()),
       endOfBatch: () => this.#driver.drain(),
     });
     this.#driver.input((now) => host.updateHostCandidates(state, now));
     this.#housekeeping = setInterval(() => this.#keepHouse(), HOUSEKEEPING_INTERVAL);
-    rehearse(() => this.#isStopped).catch((error: Error) => end({ message: error.message }));
   }
 
   /**
@@ -241,6 +241,8 @@ export class GatewayProgram {
     this.#log.info("Tunnel ready");
     const result = this.#options.notifier.ready();
     if (result.type === "failed") this.#log.warn("Cannot notify the service manager", { reason: result.reason });
+    // Now there is time until somebody needs the first connection.
+    rehearse(() => this.#isStopped).catch((error: Error) => this.#end({ message: error.message }));
   }
 
   #keepHouse(): void {
