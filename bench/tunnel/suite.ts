@@ -2,6 +2,9 @@
 // round, so that the machine's moods hit all of them alike; a figure is the median of the rounds, and a ratio is the median of
 // the rounds' ratios.
 
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import type { LabHost } from "../../scripts/lab/host.js";
 import { Lab } from "../../scripts/lab/lab.js";
 import { median, medianRatio } from "../statistics.js";
@@ -144,11 +147,23 @@ async function startTunnel(lab: Lab, contender: Contender, index: number, mtu: n
     await contender.start(host, device);
     const configuration = `[Interface]\nPrivateKey = ${keys[end]?.privateKey}\nListenPort = ${LISTEN_PORT}\n
 [Peer]\nPublicKey = ${keys[1 - end]?.publicKey}\nEndpoint = ${outer}:${LISTEN_PORT}\nAllowedIPs = ${peer}\n`;
-    await host.run("wg", ["setconf", device, "/dev/stdin"], { input: configuration });
+    await configure(host, device, configuration);
     host.configure(device, { addresses: [inner], mtu });
   }
   startIperfServer(server);
   return { name: contender.name, client, address: "10.99.0.2" };
+}
+
+/** A file and not a pipe: wg(8) opens its standard input by name, which does not work for what Node calls a pipe. */
+async function configure(host: LabHost, device: string, configuration: string): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), "wirelane-bench-"));
+  try {
+    const file = join(folder, "device.conf");
+    writeFileSync(file, configuration, { mode: 0o600 });
+    await host.run("wg", ["setconf", device, file]);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 }
 
 function startIperfServer(host: LabHost): void {

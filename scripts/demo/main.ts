@@ -51,6 +51,7 @@ async function run(options: DemoOptions): Promise<number> {
     world = World.create({ directory, handleSignals: false });
     const ending = await Promise.race([story.run(world), interrupted]);
     if (ending === "interrupted") {
+      story.abandon();
       process.stderr.write(`\ndemo: interrupted during "${story.current}", cleaning up\n`);
       keepLogs = false;
       return INTERRUPTED;

@@ -19,9 +19,9 @@ export const HELP = `npm run demo -- [--keep] [--json] [--seconds N]
 
 Builds a small internet out of network namespaces on this machine, runs wirelane's programs in it, and moves real traffic:
 
-    client ──────────── internet ──────────── gateway ──┬── intranet   172.20.0.10  fd20::10   policy: allowed
-    192.0.2.2        portal 203.0.113.10      198.51.100.2 ├── second     172.22.0.10  fd22::10   policy: allowed
-                                                        └── forbidden  172.21.0.10  fd21::10   no policy: denied
+    client ───────────── internet ───────────── gateway ─┬─ intranet   172.20.0.10  fd20::10   policy: allowed
+    192.0.2.2          203.0.113.10         198.51.100.2 ├─ second     172.22.0.10  fd22::10   policy: allowed
+                         (portal)                        └─ forbidden  172.21.0.10  fd21::10   no policy: denied
 
   1. The portal starts; it reads from a YAML file who may reach what.
   2. The gateway connects to the portal and waits for clients.
@@ -30,7 +30,7 @@ Builds a small internet out of network namespaces on this machine, runs wirelane
      routing details, finds a path to the gateway (ICE), shakes hands (WireGuard), and sends the packet. The times that are shown
      for these steps count from the moment the ping was sent; "first byte" is its reply.
   5. 100 MB are downloaded over HTTP through the tunnel, and their SHA-256 is compared with the server's.
-  6. The intranet is pinged over IPv4 and IPv6.
+  6. The intranet host is pinged over IPv4 and IPv6.
   7. The network "forbidden" is right behind the same gateway, but no policy grants it: it must not be reachable.
   8. Throughput both ways, over one TCP stream. Programs, resource and measurement share this machine's processors.
 

@@ -49,8 +49,8 @@ const PING_COUNT = 5;
 
 /** The steps. */
 export class Story {
-  /** Title of the step that is going on. */
-  current = "building the world";
+  #current = "building the world";
+  #abandoned = false;
   readonly steps: Step[] = [];
   readonly #report: Report;
   readonly #seconds: number;
@@ -59,6 +59,11 @@ export class Story {
   constructor(report: Report, seconds: number) {
     this.#report = report;
     this.#seconds = seconds;
+  }
+
+  /** Title of the step that is going on. */
+  get current(): string {
+    return this.#current;
   }
 
   /** Runs all steps in `world`. @throws Error when one fails. */
@@ -73,17 +78,9 @@ export class Story {
     return { firstPacket, download, ping, denied, throughput };
   }
 
-  /** Reports a step of which the name, the title and the start are known. */
-  passed(name: string, milliseconds: number, detail?: string, sinceFirstPacket?: true): void {
-    const step: Step = {
-      name,
-      title: this.current,
-      milliseconds,
-      ...(sinceFirstPacket === undefined ? {} : { sinceFirstPacket }),
-      ...(detail === undefined ? {} : { detail }),
-    };
-    this.steps.push(step);
-    this.#report.step(step);
+  /** Lets the step that is going on be the last. */
+  abandon(): void {
+    this.#abandoned = true;
   }
 
   async #start(world: World): Promise<{ client: LabProgram; file: ResourceFile }> {
@@ -92,72 +89,73 @@ export class Story {
     // Its failure is that of the step that awaits it.
     resources.catch(() => undefined);
 
-    this.current = "portal up";
+    this.#begin("portal up");
     let start = Date.now();
     const portal = world.startPortal();
     await portal.waitFor("Portal is listening", { timeout: PROGRAM_TIMEOUT });
-    this.passed("portal-up", Date.now() - start, PORTAL_URL);
+    this.#passed("portal-up", Date.now() - start, PORTAL_URL);
 
-    this.current = "gateway online";
+    this.#begin("gateway online");
     start = Date.now();
     const gateway = world.startGateway();
     await gateway.waitFor("Connected to portal", { timeout: PROGRAM_TIMEOUT });
     await gateway.waitFor("Tunnel ready", { timeout: PROGRAM_TIMEOUT });
-    this.passed("gateway-online", Date.now() - start);
+    this.#passed("gateway-online", Date.now() - start);
     if (world.routeBackReason !== undefined) {
       this.#report.note(`no masquerading here (${world.routeBackReason}): the resources got a route back`);
     }
 
-    this.current = "client signed in";
+    this.#begin("client signed in");
     start = Date.now();
     const client = world.startClient();
     await client.waitFor("Connected to portal", { timeout: PROGRAM_TIMEOUT });
     await client.waitFor("Tunnel ready", { timeout: PROGRAM_TIMEOUT });
-    this.passed("client-signed-in", Date.now() - start);
+    this.#passed("client-signed-in", Date.now() - start);
 
-    this.current = "resource server";
+    this.#begin("resource server");
     const file = await resources;
+    this.#begin("letting the programs settle");
     await new Promise((resolve) => setTimeout(resolve, SETTLE_TIME));
     return { client, file };
   }
 
   async #firstPacket(world: World, client: LabProgram): Promise<DemoResult["firstPacket"]> {
     const { ipv4: address } = RESOURCES.intranet;
+    this.#begin("first packet sent");
     this.#report.heading("First packet (times count from the moment it was sent)");
     // The first call into the system library is slow: not the tunnel's fault.
     world.ping("127.0.0.1", PING_TIMEOUT);
 
-    this.current = "first packet sent";
     const sent = performance.timeOrigin + performance.now();
     const roundTripMs = world.ping(address, FIRST_PACKET_TIMEOUT);
-    this.passed("first-packet-sent", 0, `echo request to ${address}`, true);
+    this.#passed("first-packet-sent", 0, `echo request to ${address}`, true);
 
     const since = async (title: string, name: string, message: string): Promise<number> => {
-      this.current = title;
+      this.#begin(title);
       const record: LogRecord = await client.waitFor(message, { timeout: PROGRAM_TIMEOUT });
       // Two clocks read the same time, one of them in milliseconds.
       const milliseconds = Math.max(0, record.time - sent);
-      this.passed(name, milliseconds, undefined, true);
+      this.#passed(name, milliseconds, undefined, true);
       return milliseconds;
     };
     const intentMs = await since("intent", "intent", "Sent connection intent");
     const routingDetailsMs = await since("routing details", "routing-details", "Received routing details");
     const handshakeMs = await since("handshake", "handshake", "Connection established");
 
-    this.current = "first byte";
+    this.#begin("first byte");
     if (roundTripMs === undefined) throw new Error(`no reply to the first ping within ${FIRST_PACKET_TIMEOUT} ms`);
-    this.passed("first-byte", roundTripMs, "reply to that very packet", true);
+    this.#passed("first-byte", roundTripMs, "reply to that very packet", true);
 
-    this.current = "second resource";
+    this.#begin("second resource");
     const secondResourceMs = world.ping(RESOURCES.second.ipv4, FIRST_PACKET_TIMEOUT);
     if (secondResourceMs === undefined)
       throw new Error(`no reply to the first ping to ${RESOURCES.second.ipv4} within ${FIRST_PACKET_TIMEOUT} ms`);
-    this.passed("second-resource", secondResourceMs, "its first ping, over the same connection");
+    this.#passed("second-resource", secondResourceMs, "its first ping, over the same connection");
     return { roundTripMs, intentMs, routingDetailsMs, handshakeMs, secondResourceMs };
   }
 
   async #download(world: World, file: ResourceFile): Promise<DemoResult["download"]> {
-    this.current = "download 100 MB";
+    this.#begin("download 100 MB");
     const url = resourceUrl("intranet", "/file");
     const show = (bytes: number) =>
       this.#report.progress(this.current, bytes / file.bytes, `${megabytes(bytes)} of ${megabytes(file.bytes)}`);
@@ -167,7 +165,7 @@ export class Story {
     if (bytes !== file.bytes) throw new Error(`${url}: ${bytes} bytes came, ${file.bytes} were sent`);
     if (sha256 !== file.sha256) throw new Error(`${url}: SHA-256 is ${sha256}, the server's file has ${file.sha256}`);
     const bitsPerSecond = (bytes * 8) / seconds;
-    this.passed("download", seconds * 1000, `${formatRate(bitsPerSecond)}, SHA-256 ${sha256.slice(0, 16)}… matches`);
+    this.#passed("download", seconds * 1000, `${formatRate(bitsPerSecond)}, SHA-256 ${sha256.slice(0, 16)}… matches`);
     return { bytes, seconds, sha256, bitsPerSecond };
   }
 
@@ -179,7 +177,7 @@ export class Story {
   }
 
   #ping(world: World, family: "ipv4" | "ipv6", title: string): number[] {
-    this.current = title;
+    this.#begin(title);
     const address = RESOURCES.intranet[family];
     const roundTrips: number[] = [];
     for (let i = 1; i <= PING_COUNT; i++) {
@@ -188,12 +186,12 @@ export class Story {
       roundTrips.push(roundTrip);
     }
     const middle = [...roundTrips].sort((a, b) => a - b)[PING_COUNT >> 1] ?? Number.NaN;
-    this.passed(`ping-${family}`, middle, `median of ${PING_COUNT}, ${address}`);
+    this.#passed(`ping-${family}`, middle, `median of ${PING_COUNT}, ${address}`);
     return roundTrips;
   }
 
   async #denied(world: World): Promise<DemoResult["denied"]> {
-    this.current = "no policy, no way";
+    this.#begin("no policy, no way");
     const start = Date.now();
     const addresses = [RESOURCES.forbidden.ipv4, ...(world.ipv6 ? [RESOURCES.forbidden.ipv6] : [])];
     const denied: { address: string; outcome: string }[] = [];
@@ -209,7 +207,7 @@ export class Story {
         throw new Error(`${address} accepted or reset the client's TCP connection, although no policy grants it`);
       denied.push({ address, outcome: `ping: no reply; TCP: ${error ?? "failed"}` });
     }
-    this.passed("denied", Date.now() - start, `${addresses.join(", ")}: not reachable from the client`);
+    this.#passed("denied", Date.now() - start, `${addresses.join(", ")}: not reachable from the client`);
     return denied;
   }
 
@@ -223,7 +221,7 @@ export class Story {
   }
 
   async #rate(world: World, name: string, probe: "drain" | "upload", path: string): Promise<number> {
-    this.current = `${name} rate`;
+    this.#begin(`${name} rate`);
     const start = Date.now();
     const show = (bytes: number) =>
       this.#report.progress(this.current, (Date.now() - start) / (this.#seconds * 1000), megabytes(bytes));
@@ -235,8 +233,27 @@ export class Story {
     const { bytes, seconds } = result as { bytes: number; seconds: number };
     if (bytes === 0) throw new Error("no data came through");
     const rate = (bytes * 8) / seconds;
-    this.passed(`throughput-${name}`, seconds * 1000, formatRate(rate));
+    this.#passed(`throughput-${name}`, seconds * 1000, formatRate(rate));
     return rate;
+  }
+
+  #begin(title: string): void {
+    if (this.#abandoned) throw new Error("abandoned");
+    this.#current = title;
+  }
+
+  /** Reports a step of which the name, the title and the start are known. */
+  #passed(name: string, milliseconds: number, detail?: string, sinceFirstPacket?: true): void {
+    if (this.#abandoned) return;
+    const step: Step = {
+      name,
+      title: this.current,
+      milliseconds,
+      ...(sinceFirstPacket === undefined ? {} : { sinceFirstPacket }),
+      ...(detail === undefined ? {} : { detail }),
+    };
+    this.steps.push(step);
+    this.#report.step(step);
   }
 }
 

@@ -144,7 +144,9 @@ export class LabHost {
       // The kernel's own link-local address would be tentative for a second, and without any a router cannot ask for its neighbours.
       changeLink(this.netlink, index, { addressGeneration: "none" });
       const present = listAddresses(this.netlink, { link: index, family: 6 });
-      if (!present.some(({ address }) => address.isLinkLocal)) wanted.push(linkLocalAddress(hardwareAddress));
+      const isEthernet = hardwareAddress.length === ETHERNET_ADDRESS_LENGTH;
+      if (isEthernet && !present.some(({ address }) => address.isLinkLocal))
+        wanted.push(linkLocalAddress(hardwareAddress));
     }
     changeLink(this.netlink, index, { up: true, ...(mtu === undefined ? {} : { mtu }) });
     for (const address of wanted) addAddress(this.netlink, index, address, { noDuplicateDetection: true });
@@ -207,6 +209,9 @@ export class LabHost {
 }
 
 const defaultRoutes: Readonly<Record<string, string>> = { default: "0.0.0.0/0", default6: "::/0" };
+
+/** Bytes of an Ethernet address; other devices, as tunnels, have none or longer ones. */
+const ETHERNET_ADDRESS_LENGTH = 6;
 
 /** The link-local address of an Ethernet interface (RFC 4291, appendix A). */
 function linkLocalAddress(hardwareAddress: Uint8Array): AddressWithPrefix {

@@ -1,8 +1,8 @@
 // The world of the demo and of the end-to-end tests: an internet, a client and a gateway in it, and the networks behind the gateway.
 //
-//    client ──────────── internet ──────────── gateway ──┬── intranet    172.20.0.10  fd20::10   policy
-//    192.0.2.2           203.0.113.10          198.51.100.2 ├── forbidden  172.21.0.10  fd21::10   no policy
-//    2001:db8:1::2       (portal, port 8080)   2001:db8:2::2 └── second    172.22.0.10  fd22::10   policy
+//    client ───────────── internet ───────────── gateway ─┬─ intranet   172.20.0.10  fd20::10   policy
+//    192.0.2.2          203.0.113.10         198.51.100.2 ├─ forbidden  172.21.0.10  fd21::10   no policy
+//    2001:db8:1::2     (portal, port 8080)  2001:db8:2::2 └─ second     172.22.0.10  fd22::10   policy
 //
 // The internet knows no way to the networks behind the gateway: what reaches them came through the tunnel.
 
@@ -13,7 +13,7 @@ import { IpAddress } from "../../src/base/address.js";
 import { SystemCallError } from "../../src/system/linux/errno.js";
 import { startMasquerade } from "../../src/system/linux/masquerade.js";
 import { addAddress } from "../../src/system/linux/rtnetlink/addresses.js";
-import { getLink } from "../../src/system/linux/rtnetlink/links.js";
+import { deleteLink, getLink } from "../../src/system/linux/rtnetlink/links.js";
 import { ping } from "../demo/ping.js";
 import type { LabHost } from "./host.js";
 import { Lab } from "./lab.js";
@@ -102,7 +102,7 @@ export class World {
     if (portal === undefined) throw new RangeError(`"${PORTAL_ADDRESS}" is not an address`);
     const { netlink } = this.internet;
     addAddress(netlink, getLink(netlink, "lo").index, { address: portal, prefixLength: 32 });
-    this.#connect(this.internet, this.client, "192.0.2", "2001:db8:1:", true);
+    this.attachClient(2);
     this.#connect(this.internet, this.gateway, "198.51.100", "2001:db8:2:", true);
 
     this.routeBackReason = this.gateway.enter(whyNoMasquerade);
@@ -148,6 +148,17 @@ export class World {
     const draft = `${this.configurationFile}.new`;
     writeFileSync(draft, renderConfiguration(this.configuration));
     renameSync(draft, this.configurationFile);
+  }
+
+  /** Plugs the client in, as host `number` of its network: eth0, addresses, default routes. */
+  attachClient(number: number): void {
+    this.#connect(this.internet, this.client, "192.0.2", "2001:db8:1:", true, number);
+  }
+
+  /** Pulls the client's plug: eth0 is gone. */
+  detachClient(): void {
+    const { netlink } = this.client;
+    deleteLink(netlink, getLink(netlink, "eth0").index);
   }
 
   /** `wirelane portal`. */

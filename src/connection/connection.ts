@@ -88,6 +88,8 @@ export class Connection {
   #handshakeSince: Instant | undefined;
   #wrongAnswers = 0;
   readonly #held = new BoundedQueue<Uint8Array>(MAX_HELD_MESSAGES, "drop-oldest");
+  /** Signalled candidates that do not parse. */
+  #badCandidates = 0;
   /** Server-reflexive candidates that the other side was told. */
   readonly #reflexive = new Set<string>();
 
@@ -122,9 +124,9 @@ export class Connection {
     return this.#peer?.index;
   }
 
-  /** Messages and packets dropped by this connection, since it was made. */
+  /** Messages, candidates and packets dropped by this connection, since it was made. */
   get dropped(): number {
-    return this.agent.dropped + this.#held.dropped + (this.#peer?.droppedPackets ?? 0);
+    return this.agent.dropped + this.#held.dropped + this.#badCandidates + (this.#peer?.droppedPackets ?? 0);
   }
 
   /** Both sides know each other now: candidates may be signalled and checked. */
@@ -181,7 +183,10 @@ export class Connection {
   /** A candidate of the other side, as signalled; ignored when it does not parse. */
   addRemoteCandidate(text: string, now: Instant): void {
     const parsed = parseCandidate(text);
-    if (typeof parsed === "string") return;
+    if (typeof parsed === "string") {
+      this.#badCandidates++;
+      return;
+    }
     this.agent.addRemoteCandidate(parsed.candidate, now, parsed.username);
     this.#update(now);
   }
@@ -189,7 +194,10 @@ export class Connection {
   /** A candidate of the other side is gone; ignored when it does not parse. */
   removeRemoteCandidate(text: string, now: Instant): void {
     const parsed = parseCandidate(text);
-    if (typeof parsed === "string") return;
+    if (typeof parsed === "string") {
+      this.#badCandidates++;
+      return;
+    }
     this.agent.removeRemoteCandidate(parsed.candidate, now);
     this.#update(now);
   }

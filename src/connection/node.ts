@@ -56,9 +56,9 @@ export interface NodeCounters {
   unhandledPacket: number;
   /** Handshake messages refused by the connection that they were for, or before it was known which. */
   readonly refusedHandshakes: Partial<Record<WireGuardError, number>>;
-  /** Packets for connections that do not exist. */
+  /** Packets for connections that do not exist, or have no answer yet. */
   notConnected: number;
-  /** Local addresses that were no candidates, or too many. */
+  /** Local addresses that were no candidates, or too many: refused, or datagrams that came there dropped. */
   badLocalAddress: number;
 }
 
@@ -143,6 +143,8 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
   removeLocalHostCandidate(address: SocketAddress, now: Instant): void {
     if (!this.#hosts.delete(address.key)) return;
     for (const connection of this.#connections.values()) connection.removeHostCandidate(hostCandidate(address), now);
+    this.#reflexive.removeBase(address, now);
+    this.#drainReflexive();
   }
 
   /** Removes relays, then adds some. */
@@ -169,7 +171,7 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
 
   /** A STUN message or WireGuard handshake message, which came to `local` from `from`. */
   handleInput(local: SocketAddress, from: SocketAddress, datagram: Uint8Array, now: Instant): void {
-    this.addLocalHostCandidate(local, now);
+    if (!this.addLocalHostCandidate(local, now)) return;
     const message = parseStunMessage(datagram);
     if (typeof message !== "string") this.#handleStun(message, local, from, now);
     else this.#handleHandshake(local, from, datagram, now);
@@ -177,7 +179,8 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
 
   /** An IP packet for which the datapath has no usable session or path. The node owns the bytes from now on. */
   handlePacket(id: string, packet: Uint8Array, now: Instant): void {
-    if (!this.#with(id, (connection) => connection.handlePacket(packet, now))) this.counters.notConnected++;
+    if (this.#connections.get(id)?.isExpectingAnswer !== false) this.counters.notConnected++;
+    else this.#with(id, (connection) => connection.handlePacket(packet, now));
   }
 
   /** What the datapath has counted for a connection: to be fed for all of them before each {@link handleTimeout}. */

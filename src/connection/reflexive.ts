@@ -70,25 +70,35 @@ export class ReflexiveAddresses {
 
   /** Removes relays, then adds some. One that is known stays as it is, unless its addresses have changed. */
   updateRelays(removed: readonly string[], added: readonly Relay[], now: Instant): void {
-    for (const id of removed) this.#remove(id);
+    for (const id of removed) this.#remove(id, now);
     for (const relay of added) {
       const known = this.#relays.get(relay.id);
       if (known !== undefined && isAt(known, relay)) continue;
-      if (known !== undefined) this.#remove(relay.id);
+      if (known !== undefined) this.#remove(relay.id, now);
       if (this.#relays.size >= MAX_RELAYS) {
         this.refused++;
         continue;
       }
       this.#relays.set(relay.id, relay);
-      for (const server of [relay.ipv4, relay.ipv6])
-        if (server !== undefined && !this.#probes.has(server.key)) this.#add(relay.id, server, now);
+      this.#addServersOf(relay, now);
+    }
+  }
+
+  /** A local address is gone, and with it what NATs made of it: asks anew where another address may be seen now. */
+  removeBase(base: SocketAddress, now: Instant): void {
+    for (const probe of this.#probes.values()) {
+      if (probe.candidate?.base.equals(base) !== true) continue;
+      probe.transaction = undefined;
+      probe.backoff = INITIAL_BACKOFF;
+      probe.nextAt = now;
+      this.#replace(probe, undefined);
     }
   }
 
   /** Asks all relays anew: the network has changed, and with it perhaps how we are seen. */
   reset(now: Instant): void {
     const relays = [...this.#relays.values()];
-    for (const { id } of relays) this.#remove(id);
+    for (const { id } of relays) this.#remove(id, now);
     this.#transmits = [];
     this.updateRelays([], relays, now);
   }
@@ -139,24 +149,29 @@ export class ReflexiveAddresses {
     return this.#events.shift();
   }
 
-  #add(relayId: string, server: SocketAddress, now: Instant): void {
-    this.#probes.set(server.key, {
-      relayId,
-      server,
-      transaction: undefined,
-      nextAt: now,
-      backoff: INITIAL_BACKOFF,
-      candidate: undefined,
-    });
+  #addServersOf({ id: relayId, ipv4, ipv6 }: Relay, now: Instant): void {
+    for (const server of [ipv4, ipv6]) {
+      if (server === undefined || this.#probes.has(server.key)) continue;
+      this.#probes.set(server.key, {
+        relayId,
+        server,
+        transaction: undefined,
+        nextAt: now,
+        backoff: INITIAL_BACKOFF,
+        candidate: undefined,
+      });
+    }
   }
 
-  #remove(relayId: string): void {
+  #remove(relayId: string, now: Instant): void {
     this.#relays.delete(relayId);
     for (const [key, probe] of this.#probes) {
       if (probe.relayId !== relayId) continue;
       this.#probes.delete(key);
       this.#replace(probe, undefined);
     }
+    // A relay that came back with another id may have the same address, and none of its own was asked for that.
+    for (const relay of this.#relays.values()) this.#addServersOf(relay, now);
   }
 
   /** The probe says something else now; another one may have to stand in for it. */

@@ -6,8 +6,13 @@ import { type Random, randomBelow } from "../../base/random.js";
 
 /** A UUID (version 8, RFC 9562) that is the same for the same words. */
 export function derivedId(...words: readonly string[]): string {
-  const bytes = createHash("sha256").update(JSON.stringify(words)).digest().subarray(0, 16);
-  bytes[6] = ((bytes[6] ?? 0) & 0x0f) | 0x80;
+  return uuidFromDigest(createHash("sha256").update(JSON.stringify(words)).digest(), 8);
+}
+
+/** The UUID of a version whose other bits are those of a digest. */
+export function uuidFromDigest(digest: Uint8Array, version: 4 | 8): string {
+  const bytes = Buffer.from(digest.subarray(0, 16));
+  bytes[6] = ((bytes[6] ?? 0) & 0x0f) | (version << 4);
   bytes[8] = ((bytes[8] ?? 0) & 0x3f) | 0x80;
   const hex = bytes.toString("hex");
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
@@ -21,6 +26,9 @@ export interface TunnelAddresses {
 
 /** Addresses in 100.64.0.0/11 and in fd00:2021:1111::/107. */
 const RANGE_SIZE = 2 ** 21;
+/** Never given: the first two addresses and the last one. */
+const FIRST_OFFSET = 2;
+const LAST_OFFSET = RANGE_SIZE - 2;
 const IPV4_BASE = 0x64400000;
 const IPV6_BASE = Uint8Array.of(0xfd, 0, 0x20, 0x21, 0x11, 0x11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
 
@@ -30,6 +38,7 @@ export class AddressBook {
   readonly #offsets = new Map<string, number>();
   readonly #used = new Set<number>();
 
+  /** @param snapshot of an earlier book; offsets outside the range, or given twice, are left out. */
   constructor(random: Random, snapshot: Readonly<Record<string, number>> = {}) {
     this.#random = random;
     for (const [owner, offset] of Object.entries(snapshot)) this.#take(owner, offset);
@@ -51,15 +60,22 @@ export class AddressBook {
     return Object.fromEntries(this.#offsets);
   }
 
+  /** Owners so far. Grows with every new one: a snapshot is needed when it has changed. */
+  get size(): number {
+    return this.#offsets.size;
+  }
+
   /** From a random offset upwards to the last but one, then downwards to the second. */
   #allocate(owner: string): number | undefined {
-    const start = 2 + randomBelow(this.#random, RANGE_SIZE - 3);
-    for (let offset = start; offset < RANGE_SIZE - 1; offset++) if (this.#take(owner, offset)) return offset;
-    for (let offset = start - 1; offset >= 2; offset--) if (this.#take(owner, offset)) return offset;
+    if (this.#used.size > LAST_OFFSET - FIRST_OFFSET) return undefined;
+    const start = FIRST_OFFSET + randomBelow(this.#random, LAST_OFFSET - FIRST_OFFSET + 1);
+    for (let offset = start; offset <= LAST_OFFSET; offset++) if (this.#take(owner, offset)) return offset;
+    for (let offset = start - 1; offset >= FIRST_OFFSET; offset--) if (this.#take(owner, offset)) return offset;
     return undefined;
   }
 
   #take(owner: string, offset: number): boolean {
+    if (!Number.isInteger(offset) || offset < FIRST_OFFSET || offset > LAST_OFFSET) return false;
     if (this.#used.has(offset)) return false;
     this.#used.add(offset);
     this.#offsets.set(owner, offset);

@@ -1,7 +1,7 @@
 // Who a client or gateway is for the portal: an id that stays the same over restarts (spec 05, sections 6.3 and 9.1).
 
 import { createHash } from "node:crypto";
-import { chmodSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { randomUuid } from "../../base/random.js";
 import { systemRandom } from "../../system/crypto.js";
@@ -12,14 +12,18 @@ export const CLIENT_ID_PATH = "/var/lib/dev.firezone.client/config/firezone-id.j
 export const GATEWAY_ID_PATH = "/var/lib/firezone/gateway_id";
 /** Of the clients' directory: other programs of its group write there too. */
 const CLIENT_DIRECTORY_MODE = 0o770;
+/** Of the files. */
+const FILE_MODE = 0o640;
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+/** What later versions of the reference store: they would lose their id if it were replaced. */
+const HASHED_ID = /^[0-9a-f]{64}$/;
 
 /** The id cannot be kept. */
 export class DeviceIdError extends Error {
   override readonly name = "DeviceIdError";
 }
 
-/** The client's id: the one given, else the one kept in the file, else a new one. @throws DeviceIdError */
+/** The client's id: the one given if not empty, else the one kept in the file, else a new one. @throws DeviceIdError */
 export function clientDeviceId(given: string | undefined, path = CLIENT_ID_PATH): string {
   if (given !== undefined && given !== "") return given;
   return keeping(path, () => {
@@ -58,7 +62,7 @@ function parseClientId(text: string | undefined): string | undefined {
     const value: unknown = JSON.parse(text);
     const id = typeof value === "object" && value !== null && "id" in value ? value.id : undefined;
     const lower = typeof id === "string" ? id.toLowerCase() : "";
-    return UUID.test(lower) ? lower : undefined;
+    return UUID.test(lower) || HASHED_ID.test(lower) ? lower : undefined;
   } catch (error) {
     if (error instanceof SyntaxError) return undefined;
     throw error;
@@ -76,9 +80,15 @@ function readIfThere(path: string): string | undefined {
 
 /** All or nothing: a power failure leaves the old file or the new one. */
 function replaceFile(path: string, text: string): void {
-  const draft = `${path}.${process.pid}.new`;
-  writeFileSync(draft, text, { mode: 0o640, flush: true });
-  renameSync(draft, path);
+  // A name that cannot be foreseen, and a file that must not exist: others may write to the directory, and we are root.
+  const draft = `${path}.${randomUuid(systemRandom)}`;
+  writeFileSync(draft, text, { mode: FILE_MODE, flag: "wx", flush: true });
+  try {
+    renameSync(draft, path);
+  } catch (error) {
+    rmSync(draft, { force: true });
+    throw error;
+  }
 }
 
 function keeping<T>(path: string, action: () => T): T {

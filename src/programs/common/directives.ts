@@ -1,9 +1,10 @@
 // Filter directives of RUST_LOG (spec 05, section 2.1): which targets log from which level on.
 //
 //   directives = directive ("," directive)*
-//   directive  = level | target | target "=" level | target "[" span "]" "=" level
+//   directive  = level | target | target "=" level | [target] "[" span ["{" field ["=" value] "}"] "]" ["=" level]
 //
-// The directive with the longest target that is a prefix of a record's target, at a "::" boundary, decides; of equals the later one.
+// The directive with the longest target that a record's target starts with decides; of equals the later one. A directive with a span is for
+// records inside that span; wirelane has no spans, so it is checked and then matches nothing.
 
 /** Levels, from nothing to everything. */
 export const LOG_LEVELS = ["off", "error", "warn", "info", "debug", "trace"] as const;
@@ -13,6 +14,8 @@ export type LogLevel = (typeof LOG_LEVELS)[number];
 
 /** What applies when nobody says anything (spec 05, section 2.1, "later fixed"). */
 const DEFAULT_LEVEL: LogLevel = "info";
+/** What the programs put before the user's directives. */
+const PREPENDED = "netlink_proto=warn,os_info=warn,rustls=warn";
 
 interface Directive {
   /** Empty: everything. */
@@ -35,36 +38,34 @@ export class LogFilter {
 
   /** Parses directives; absent or empty: level `info`. @throws DirectiveError naming the part that cannot be read. */
   static parse(text: string | undefined): LogFilter {
-    const parts = (text ?? "").split(",").map((part) => part.trim());
+    const given = text === undefined || text.trim() === "" ? DEFAULT_LEVEL : text;
+    // Values of span fields may contain commas.
+    const parts = `${PREPENDED},${given}`.split(/,(?![^[]*\])/).map((part) => part.trim());
     const directives = parts.filter((part) => part !== "").map(parseDirective);
-    return new LogFilter(directives.length > 0 ? directives : [{ target: "", level: DEFAULT_LEVEL }]);
+    return new LogFilter(directives.filter((directive) => directive !== undefined));
   }
 
   /** The level from which on `target` logs. */
   levelOf(target: string): LogLevel {
     let best: Directive | undefined;
     for (const directive of this.#directives)
-      if (covers(directive.target, target) && directive.target.length >= (best?.target.length ?? 0)) best = directive;
+      if (target.startsWith(directive.target) && directive.target.length >= (best?.target.length ?? 0))
+        best = directive;
     return best?.level ?? "off";
   }
 }
 
-function covers(prefix: string, target: string): boolean {
-  if (!target.startsWith(prefix)) return false;
-  return prefix === "" || target.length === prefix.length || target.startsWith("::", prefix.length);
-}
-
-function parseDirective(text: string): Directive {
+/** `undefined`: a directive that matches nothing. @throws DirectiveError */
+function parseDirective(text: string): Directive | undefined {
   const bare = toLevel(text);
   if (bare !== undefined) return { target: "", level: bare };
-  // Spans are accepted and not looked at: wirelane has none.
-  const [, target, levelText] = /^([A-Za-z0-9_:.-]+)(?:\[[^\]]*\])?(?:=([A-Za-z]+))?$/.exec(text) ?? [];
+  const [, target, span, levelText] = /^([\w:.-]*)(\[[^[\]]*\])?(?:=([A-Za-z]+))?$/.exec(text) ?? [];
   const level = levelText === undefined ? "trace" : toLevel(levelText);
-  if (target === undefined || level === undefined)
+  if (target === undefined || level === undefined || (target === "" && span === undefined))
     throw new DirectiveError(
-      `RUST_LOG: "${text}" is no directive: use LEVEL or TARGET=LEVEL, with ${LOG_LEVELS.join(", ")}`,
+      `RUST_LOG: "${text}" is no directive: use LEVEL or TARGET=LEVEL, with LEVEL one of ${LOG_LEVELS.join(", ")}`,
     );
-  return { target, level };
+  return span === undefined ? { target, level } : undefined;
 }
 
 function toLevel(text: string): LogLevel | undefined {

@@ -1,8 +1,14 @@
-// The health endpoint of a gateway (spec 05, section 9.2): `GET /healthz` is answered with 200 as long as the event loop turns.
+// The health endpoint of a gateway (spec 05, section 9.2): `GET /healthz` is answered with 200 and nothing as long as the event loop turns;
+// other paths with 404, other methods with 405.
 
-import { createServer, type Server } from "node:http";
+import { createServer, type IncomingMessage, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { SocketAddress } from "../../base/address.js";
+
+/** Most probes at once; more are turned away. */
+const MAX_CONNECTIONS = 64;
+/** How long a probe may take to send its request (milliseconds). */
+const REQUEST_TIMEOUT = 5000;
 
 /** The endpoint cannot be opened. */
 export class HealthEndpointError extends Error {
@@ -22,12 +28,13 @@ export class HealthEndpoint {
     const parsed = SocketAddress.parse(address);
     if (parsed === undefined)
       throw new HealthEndpointError(`"${address}" is not an address with port, as 0.0.0.0:8080`);
-    const server = createServer((request, response) => {
-      const status = request.url !== "/healthz" ? 404 : request.method === "GET" ? 200 : 405;
-      response.writeHead(status).end();
+    const server = createServer({ requestTimeout: REQUEST_TIMEOUT }, (request, response) => {
+      response.writeHead(statusOf(request), { Connection: "close" }).end();
     });
+    server.maxConnections = MAX_CONNECTIONS;
     await new Promise<void>((resolve, reject) => {
-      server.once("error", (error) => {
+      // It stays: an error after this moment concerns one probe, and that one sees it.
+      server.on("error", (error) => {
         reject(new HealthEndpointError(`cannot listen on ${address}: ${error.message}`, { cause: error }));
       });
       server.listen({ host: parsed.ip.toString(), port: parsed.port }, resolve);
@@ -46,4 +53,9 @@ export class HealthEndpoint {
     this.#server.closeAllConnections();
     await closed;
   }
+}
+
+function statusOf({ url = "", method }: IncomingMessage): number {
+  if (url.replace(/\?.*$/, "") !== "/healthz") return 404;
+  return method === "GET" || method === "HEAD" ? 200 : 405;
 }

@@ -1,8 +1,7 @@
 // Log files (spec 05, section 2.4): a pair per process start, `connlib.<UTC time>.jsonl` and `.log`, readable for the group only.
 
-import { mkdirSync } from "node:fs";
+import { fchmodSync, mkdirSync, openSync } from "node:fs";
 import { join } from "node:path";
-import { pino } from "pino";
 
 /** Owner writes, group reads: the group may export logs. */
 const MODE = 0o640;
@@ -10,14 +9,13 @@ const MODE = 0o640;
 /** A file of a pair. */
 export type LogFileKind = "jsonl" | "log";
 
-/** Opens a log file for appending, and makes its directory. Its name tells the time. @throws the system's error. */
-export function openLogFile(
-  directory: string,
-  kind: LogFileKind,
-  now = new Date(),
-): ReturnType<typeof pino.destination> {
+/** Opens a log file for appending, and makes its directory. Its name tells the time. @returns its descriptor. @throws the system's error. */
+export function openLogFile(directory: string, kind: LogFileKind, now: Date): number {
   mkdirSync(directory, { recursive: true });
-  return pino.destination({ dest: join(directory, logFileName(kind, now)), append: true, mode: MODE, sync: true });
+  const descriptor = openSync(join(directory, logFileName(kind, now)), "a", MODE);
+  // Whatever the umask: services run with one that would keep the group out.
+  fchmodSync(descriptor, MODE);
+  return descriptor;
 }
 
 /** Name of a log file that begins at `time`. */

@@ -5,12 +5,20 @@
 //
 // Secrets are never logged. Names and addresses of users' traffic are logged at debug and trace only.
 
-import { pino } from "pino";
+import { isatty } from "node:tty";
 import { LOG_LEVELS, LogFilter, type LogLevel } from "./directives.js";
 import { openLogFile } from "./log-files.js";
+import { LogOutput } from "./log-output.js";
 
-/** Fields of an event, in snake case as their names are in the reference; JSON output turns them into camel case. */
-export type LogFields = Readonly<Record<string, string | number | boolean | undefined>>;
+/**
+ * Fields of an event, in snake case as their names are in the reference; JSON output turns them into camel case. The names of what
+ * every line has are taken.
+ */
+export type LogFields = Readonly<Record<string, string | number | boolean | undefined>> & {
+  readonly time?: undefined;
+  readonly target?: undefined;
+  readonly message?: undefined;
+};
 
 /** Level of an event. */
 export type EventLevel = Exclude<LogLevel, "off">;
@@ -60,11 +68,14 @@ const COLOURS: Readonly<Record<EventLevel, string>> = {
 const DIM = "\u001b[2m";
 const PLAIN = "\u001b[0m";
 
+/** The log's own target. */
+const LOG_TARGET = "wirelane_log";
+
+/** How one output's lines look, and the output. */
 interface Sink {
   readonly format: LogFormat;
   readonly colours: boolean;
-  write(line: string): void;
-  close(): void;
+  readonly output: LogOutput;
 }
 
 /** A program's log. */
@@ -76,12 +87,13 @@ export class Log {
   constructor(options: LogOptions) {
     this.#filter = LogFilter.parse(options.directives);
     const { format, logDir, destination = STDOUT } = options;
-    const colours = format === "human" && process.stdout.isTTY === true && (process.env["NO_COLOR"] ?? "") === "";
-    const sinks = [lineSink(format, colours, pino.destination({ dest: destination, sync: true }))];
+    const colours = format === "human" && isatty(destination) && (process.env["NO_COLOR"] ?? "") === "";
+    const sinks = [makeSink(format, colours, destination)];
+    const now = new Date();
     if (logDir !== undefined)
       sinks.push(
-        lineSink("json", false, openLogFile(logDir, "jsonl")),
-        lineSink("human", false, openLogFile(logDir, "log")),
+        makeSink("json", false, openLogFile(logDir, "jsonl", now)),
+        makeSink("human", false, openLogFile(logDir, "log", now)),
       );
     this.#sinks = sinks;
   }
@@ -105,14 +117,18 @@ export class Log {
     };
   }
 
-  /** Writes what is waiting and closes files. */
-  close(): void {
-    for (const sink of this.#sinks) sink.close();
+  /** Lines lost so far, over all outputs: queues were full, or readers gone. */
+  get lost(): number {
+    return this.#sinks.reduce((sum, { output }) => sum + output.lost, 0);
+  }
+
+  /** Takes no more events; resolves when what is waiting is written. The process does not end before that. */
+  async close(): Promise<void> {
+    await Promise.all(this.#sinks.map(({ output }) => output.close()));
   }
 
   #write(event: LogEvent): void {
-    for (const sink of this.#sinks)
-      sink.write(sink.format === "json" ? jsonLine(event) : humanLine(event, sink.colours));
+    for (const { format, colours, output } of this.#sinks) output.write(toLine(format, colours, event));
   }
 }
 
@@ -122,7 +138,7 @@ export function createLog(options: LogOptions): Log {
 }
 
 /** An event on its way to a line. */
-interface LogEvent {
+export interface LogEvent {
   readonly level: EventLevel;
   readonly target: string;
   readonly message: string;
@@ -132,10 +148,11 @@ interface LogEvent {
 
 /** A JSON line without its line feed (spec 05, section 2.3). */
 export function jsonLine({ level, target, message, fields, time }: LogEvent): string {
-  const event: Record<string, unknown> = { message };
-  for (const [name, value] of Object.entries(fields)) if (value !== undefined) event[camelCase(name)] = scalar(value);
-  const sorted = Object.fromEntries(Object.entries(event).sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)));
-  return JSON.stringify({ time: time.toISOString(), target, severity: SEVERITY[level], ...sorted });
+  const line: Record<string, unknown> = { time: time.toISOString(), target, severity: SEVERITY[level] };
+  // By their original names; no two are equal.
+  const sorted = Object.entries({ ...fields, message }).sort(([a], [b]) => (a < b ? -1 : 1));
+  for (const [name, value] of sorted) if (value !== undefined) line[camelCase(name)] = scalar(value);
+  return JSON.stringify(line);
 }
 
 /** A line for people without its line feed (spec 05, section 2.2). */
@@ -153,15 +170,20 @@ export function humanLine({ level, target, message, fields, time }: LogEvent, co
   return parts.join(" ");
 }
 
-function lineSink(format: LogFormat, colours: boolean, stream: ReturnType<typeof pino.destination>): Sink {
-  return {
-    format,
-    colours,
-    write: (line) => {
-      stream.write(`${line}\n`);
-    },
-    close: () => stream.flushSync(),
-  };
+function toLine(format: LogFormat, colours: boolean, event: LogEvent): string {
+  return format === "json" ? jsonLine(event) : humanLine(event, colours);
+}
+
+function makeSink(format: LogFormat, colours: boolean, descriptor: number): Sink {
+  const describeLoss = (lines: number) =>
+    toLine(format, colours, {
+      level: "warn",
+      target: LOG_TARGET,
+      message: "Lost log lines: they came faster than they could be written",
+      fields: { lines },
+      time: new Date(),
+    });
+  return { format, colours, output: new LogOutput(descriptor, describeLoss) };
 }
 
 /** Integers and booleans stay what they are, everything else is text (spec 05, section 2.3). */
@@ -175,11 +197,11 @@ function camelCase(name: string): string {
 
 /** Quoted where it would otherwise not be one word. */
 function quoted(text: string): string {
-  return /^[\w.:/@[\]-]+$/.test(text) ? text : JSON.stringify(text);
+  return /^[\w.:/@[\]-]+$/.test(text) ? text : printable(JSON.stringify(text));
 }
 
 /** Texts of others must not forge lines or drive the terminal. */
 function printable(text: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
-  return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, " ");
+  return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, " ");
 }

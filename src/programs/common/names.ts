@@ -4,9 +4,9 @@ import { hostname } from "node:os";
 import { randomUuid } from "../../base/random.js";
 import { systemRandom } from "../../system/crypto.js";
 
-/** The name given, else the host's, else a random one. */
+/** The name given unless it is blank, else the host's, else a random one. */
 export function displayName(given: string | undefined): string {
-  if (given !== undefined && given !== "") return given;
+  if (given !== undefined && given.trim() !== "") return given;
   const name = hostname();
   return name === "" ? randomUuid(systemRandom) : name;
 }
