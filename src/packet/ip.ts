@@ -71,6 +71,17 @@ function parseIpv6(bytes: Uint8Array): IpPacket | undefined {
   };
 }
 
+const ICMP_ERRORS: ReadonlySet<number> = new Set([3, 4, 5, 11, 12]);
+const ICMPV6_INFORMATIONAL = 128;
+
+/** Whether the packet is an ICMP error (RFC 1122, section 3.2.2) or ICMPv6 error (RFC 4443, section 2.1): about another packet. */
+export function isIcmpError({ version, protocol, payloadOffset, bytes }: IpPacket): boolean {
+  const type = bytes[payloadOffset];
+  if (type === undefined) return false;
+  if (version === 4) return protocol === IpProtocol.icmp && ICMP_ERRORS.has(type);
+  return protocol === IpProtocol.icmpv6 && type < ICMPV6_INFORMATIONAL;
+}
+
 /**
  * What identifies a TCP connection attempt: ports and sequence number of a SYN that is no SYN-ACK, and the addresses. Two SYNs
  * with the same value are the same attempt, sent again. `undefined` for any other packet.

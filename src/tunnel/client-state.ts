@@ -45,6 +45,12 @@ export const OFFLINE_TIME: Duration = 5 * MINUTE;
 const MIN_SETTLE_TIME: Duration = 5;
 const MAX_SETTLE_TIME: Duration = 500;
 
+/**
+ * How long after its release a resource's packets may still come from the datapath as without route: they were on their way to us. Later
+ * ones mean that it has no room for the route; sending them would bring them back for ever.
+ */
+const RELEASE_WINDOW: Duration = SECOND;
+
 /** What the client needs of a connection node. */
 export type ClientConnections = Pick<
   ClientNode,
@@ -76,7 +82,6 @@ export interface ClientCounters {
 
 /** An intent that waits for routing details. */
 interface Intent {
-  lastSentAt: Instant;
   readonly packets: PacketBuffer;
 }
 
@@ -92,7 +97,10 @@ interface Access {
   state: "queued" | "settling" | "granted";
   /** Time from intent to routing details. */
   readonly roundTrip: Duration;
+  /** When the grant has arrived, as far as one can know. */
   settledAt: Instant;
+  /** When its packets were released: the datapath has the route since then. */
+  releasedAt: Instant | undefined;
   readonly packets: PacketBuffer;
 }
 
@@ -107,6 +115,8 @@ export class ClientState implements StateMachine<ClientEvent> {
   readonly #resourceToGateway = new Map<string, string>();
   readonly #gateways = new Map<string, Gateway>();
   readonly #intents = new Map<string, Intent>();
+  /** When the last intent for a resource was sent, whatever came of it: refusals must not make a storm of them. */
+  readonly #intentSentAt = new Map<string, Instant>();
   readonly #recent = new RecentGateways();
   readonly #routes = new RouteTable();
   readonly #onlineSites = new Set<string>();
@@ -181,7 +191,9 @@ export class ClientState implements StateMachine<ClientEvent> {
 
   /** The network has changed: forgets connections, pending intents and preferences. Resources stay. */
   reset(now: Instant): void {
+    for (const { packets } of this.#intents.values()) this.#countDropped(packets);
     this.#intents.clear();
+    this.#intentSentAt.clear();
     this.#node.reset(now);
     this.#drainNode(now);
     this.#recent.clear();
@@ -207,11 +219,13 @@ export class ClientState implements StateMachine<ClientEvent> {
     const access = gateway?.resources.get(resourceId);
     if (gatewayId === undefined || gateway === undefined || access === undefined) {
       this.#intent(resourceId, now).packets.push(packet);
-    } else if (gateway.phase === "established" && access.state === "granted") {
-      // The session has ended; the node makes a new one.
-      this.#node.handlePacket(connection ?? gatewayId, packet.bytes, now);
-    } else {
+    } else if (gateway.phase !== "established" || access.state !== "granted") {
       access.packets.push(packet);
+    } else if (connection === undefined && now < (access.releasedAt ?? now) + RELEASE_WINDOW) {
+      this.#events.push({ type: "send-packet", connection: gatewayId, packet: packet.bytes });
+    } else {
+      // The session has ended; the node makes a new one. Perhaps of another gateway than the packet had set out for.
+      this.#node.handlePacket(gatewayId, packet.bytes, now);
     }
     this.#drainNode(now);
   }
@@ -248,8 +262,9 @@ export class ClientState implements StateMachine<ClientEvent> {
 
     const access: Access = {
       state: "queued",
-      roundTrip: now - intent.lastSentAt,
+      roundTrip: now - (this.#intentSentAt.get(resourceId) ?? now),
       settledAt: now,
+      releasedAt: undefined,
       packets: intent.packets,
     };
     const gateway = this.#gateways.get(gatewayId);
@@ -279,16 +294,15 @@ export class ClientState implements StateMachine<ClientEvent> {
     if (gateway?.phase !== "offered") return;
     gateway.phase = "connecting";
     this.#node.acceptAnswer(gatewayId, publicKey, answer, now);
+    // An answer that cannot be used is the connection's end.
+    this.#drainNode(now);
+    if (!this.#gateways.has(gatewayId)) return;
     for (const [resourceId, access] of gateway.resources)
       if (access.state === "queued") this.#requestAccess(gatewayId, resourceId, access, now);
-    this.#drainNode(now);
   }
 
   /** The intent was refused because no gateway of the resource's sites is online. */
   handleOffline(resourceId: string, now: Instant): void {
-    const intent = this.#intents.get(resourceId);
-    if (intent !== undefined) this.counters.buffered += intent.packets.length + intent.packets.dropped;
-    this.#intents.delete(resourceId);
     this.#detach(resourceId, now);
     for (const { id } of this.#resources.get(resourceId)?.sites ?? []) this.#offlineSites.set(id, now + OFFLINE_TIME);
     this.#updateTables();
@@ -370,21 +384,28 @@ export class ClientState implements StateMachine<ClientEvent> {
   #remove(id: string, now: Instant): void {
     this.#detach(id, now);
     this.#resources.delete(id);
+    this.#intentSentAt.delete(id);
   }
 
   /** Takes a resource away from its gateway, with everything that waits for it. A gateway without resources is let go. */
   #detach(resourceId: string, now: Instant): void {
+    this.#countDropped(this.#intents.get(resourceId)?.packets);
     this.#intents.delete(resourceId);
     const gatewayId = this.#resourceToGateway.get(resourceId);
     if (gatewayId === undefined) return;
     this.#resourceToGateway.delete(resourceId);
     const gateway = this.#gateways.get(gatewayId);
     if (gateway === undefined) return;
+    this.#countDropped(gateway.resources.get(resourceId)?.packets);
     gateway.resources.delete(resourceId);
     if (gateway.resources.size > 0) return;
     this.#dropGateway(gatewayId, "no resource is left");
     this.#node.removeConnection(gatewayId, now);
     this.#drainNode(now);
+  }
+
+  #countDropped(packets: PacketBuffer | undefined): void {
+    if (packets !== undefined) this.counters.buffered += packets.length + packets.dropped;
   }
 
   #isEnabled(resourceId: string): boolean {
@@ -400,11 +421,11 @@ export class ClientState implements StateMachine<ClientEvent> {
 
   /** The resource's intent; sends it when it is time (section 4.2). */
   #intent(resourceId: string, now: Instant): Intent {
-    const existing = this.#intents.get(resourceId);
-    if (existing !== undefined && now - existing.lastSentAt < INTENT_INTERVAL) return existing;
-    const intent = existing ?? { lastSentAt: now, packets: new PacketBuffer() };
-    intent.lastSentAt = now;
+    const intent = this.#intents.get(resourceId) ?? { packets: new PacketBuffer() };
     this.#intents.set(resourceId, intent);
+    const sentAt = this.#intentSentAt.get(resourceId);
+    if (sentAt !== undefined && now - sentAt < INTENT_INTERVAL) return intent;
+    this.#intentSentAt.set(resourceId, now);
     this.#events.push({ type: "connection-intent", resourceId, connectedGatewayIds: [...this.#recent.list()] });
     return intent;
   }
@@ -415,24 +436,20 @@ export class ClientState implements StateMachine<ClientEvent> {
     this.#events.push({ type: "request-access", gatewayId, resourceId });
   }
 
-  /** Opens the way for accesses whose grant has had its time, and sends what waited. */
+  /** Opens the way for accesses whose grant has had its time, and sends what waited: after their routes were set. */
   #settle(now: Instant): void {
-    const released: string[] = [];
+    const released: { readonly gatewayId: string; readonly access: Access }[] = [];
     for (const [gatewayId, { phase, resources }] of this.#gateways) {
       if (phase !== "established") continue;
-      for (const access of resources.values())
+      for (const access of resources.values()) {
         if (access.state === "settling" && access.settledAt <= now) access.state = "granted";
-      released.push(gatewayId);
+        if (access.state === "granted" && access.releasedAt === undefined) released.push({ gatewayId, access });
+      }
     }
     if (released.length === 0) return;
     this.#updateTables();
-    for (const gatewayId of released) this.#release(gatewayId);
-  }
-
-  /** Sends the packets that waited for a gateway's granted resources. Their routes have been set before. */
-  #release(gatewayId: string): void {
-    for (const access of this.#gateways.get(gatewayId)?.resources.values() ?? []) {
-      if (access.state !== "granted") continue;
+    for (const { gatewayId, access } of released) {
+      access.releasedAt = now;
       this.counters.buffered += access.packets.dropped;
       access.packets.dropped = 0;
       for (const packet of access.packets.drain())
@@ -476,6 +493,8 @@ export class ClientState implements StateMachine<ClientEvent> {
     this.#offlineSites.delete(gateway.siteId);
     this.#events.push({ type: "gateway-connected", gatewayId });
     this.#settle(now);
+    // Even if nothing is released yet: the site is online.
+    this.#updateTables();
   }
 
   #dropGateway(gatewayId: string, reason: string): void {
@@ -484,7 +503,7 @@ export class ClientState implements StateMachine<ClientEvent> {
     this.#gateways.delete(gatewayId);
     for (const [resourceId, { packets }] of gateway.resources) {
       this.#resourceToGateway.delete(resourceId);
-      this.counters.buffered += packets.length + packets.dropped;
+      this.#countDropped(packets);
     }
     const siteHasOther = [...this.#gateways.values()].some(
       ({ siteId, phase }) => siteId === gateway.siteId && phase === "established",

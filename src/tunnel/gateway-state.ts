@@ -10,7 +10,7 @@ import type { StateMachine, Transmit } from "../base/state-machine.js";
 import { type Duration, earliest, type Instant, SECOND, type UnixTime } from "../base/time.js";
 import type { Answer, NodeEvent, Offer, Relay } from "../connection/events.js";
 import type { GatewayNode } from "../connection/gateway-node.js";
-import { type IpPacket, parseIpPacket } from "../packet/ip.js";
+import { type IpPacket, isIcmpError, parseIpPacket } from "../packet/ip.js";
 import { CandidateBatch } from "./candidates.js";
 import type { Filter, FilterRule, GatewayEvent } from "./events.js";
 import { isAllowed } from "./filters.js";
@@ -19,7 +19,7 @@ import { RouteTable } from "./route-table.js";
 
 /** How often expiry is looked at. */
 export const HOUSEKEEPING_INTERVAL: Duration = SECOND;
-/** Clients known at most; further ones are refused. */
+/** Clients known at most. One that is not connected is forgotten for one more; further ones are refused. */
 export const MAX_CLIENTS = 10_000;
 /** Grants per client at most; the one that was granted first goes. */
 export const MAX_GRANTS = 1000;
@@ -191,11 +191,14 @@ export class GatewayState implements StateMachine<GatewayEvent> {
   handleResourceUpdate(resource: GatewayResource): void {
     for (const [clientId, { grants }] of this.#clients) {
       const grant = grants.get(resource.id);
-      if (grant === undefined || grant.resource.type !== resource.type || resource.type === "internet") continue;
-      if (grant.resource.type !== "cidr" || resource.type !== "cidr") continue;
-      grants.set(resource.id, { ...grant, resource: { ...grant.resource, filters: resource.filters } });
+      if (grant === undefined) continue;
+      grants.set(resource.id, { ...grant, resource: withFiltersOf(grant.resource, resource) });
       this.#update(clientId);
     }
+    for (const { grants } of this.#early.values())
+      for (const [i, grant] of grants.entries())
+        if (grant.resource.id === resource.id)
+          grants[i] = { ...grant, resource: withFiltersOf(grant.resource, resource) };
   }
 
   /** Removes relays, then adds some. */
@@ -245,8 +248,9 @@ export class GatewayState implements StateMachine<GatewayEvent> {
       this.counters.unroutable++;
       return;
     }
-    // What the client may not reach may not reach it either (section 6.11).
-    if (![...client.grants.values()].some(({ resource }) => covers(resource, packet.source))) {
+    // What the client may not reach may not reach it either; but routers on the way may say what is wrong (section 6.11).
+    const isGranted = [...client.grants.values()].some(({ resource }) => covers(resource, packet.source));
+    if (!isGranted && !isIcmpError(packet)) {
       this.counters.notGranted++;
       return;
     }
@@ -326,7 +330,7 @@ export class GatewayState implements StateMachine<GatewayEvent> {
     const known = this.#clients.get(id);
     if (known?.ipv4.equals(ipv4) === true && known.ipv6.equals(ipv6)) return known;
     const valid = TUNNEL_RANGES[0].contains(ipv4) && TUNNEL_RANGES[1].contains(ipv6);
-    if (!valid || (known === undefined && this.#clients.size >= MAX_CLIENTS)) {
+    if (!valid || (known === undefined && !this.#makeRoom())) {
       this.counters.clientsRefused++;
       return undefined;
     }
@@ -341,6 +345,17 @@ export class GatewayState implements StateMachine<GatewayEvent> {
     return client;
   }
 
+  /** Forgets the client that is disconnected for longest when there are too many. @returns false when all are connected. */
+  #makeRoom(): boolean {
+    if (this.#clients.size < MAX_CLIENTS) return true;
+    for (const [id, { isConnected, grants }] of this.#clients) {
+      if (isConnected) continue;
+      this.counters.grantsPushedOut += grants.size;
+      return this.#clients.delete(id);
+    }
+    return false;
+  }
+
   #grant(client: Client, { resource, expiresAt }: Grant): void {
     client.grants.delete(resource.id);
     client.grants.set(resource.id, { resource, expiresAt });
@@ -352,7 +367,8 @@ export class GatewayState implements StateMachine<GatewayEvent> {
 
   #grantLater(request: AccessRequest, now: Instant): void {
     const early = this.#early.get(request.clientId) ?? { until: now + EARLY_GRANT_TIME, grants: [] };
-    if (early.grants.length >= MAX_EARLY_GRANTS || this.#early.size >= MAX_CLIENTS) {
+    const isFull = !this.#early.has(request.clientId) && this.#early.size >= MAX_CLIENTS;
+    if (early.grants.length >= MAX_EARLY_GRANTS || isFull) {
       this.counters.clientsRefused++;
       return;
     }
@@ -375,6 +391,7 @@ export class GatewayState implements StateMachine<GatewayEvent> {
     const client = this.#clients.get(clientId);
     if (client === undefined || client.grants.size > 0) return;
     this.#clients.delete(clientId);
+    this.counters.notGranted += client.early.length;
     if (!client.isConnected) return;
     this.#node.removeConnection(clientId, now);
     this.#events.push({ type: "client-disconnected", clientId, reason: "no grant is left" });
@@ -430,6 +447,11 @@ export class GatewayState implements StateMachine<GatewayEvent> {
     this.#letGo(clientId, now);
     this.#update(clientId);
   }
+}
+
+/** A granted resource with the filters of its newer description, if it is still of the same type and has some. */
+function withFiltersOf(granted: GatewayResource, newer: GatewayResource): GatewayResource {
+  return granted.type === "cidr" && newer.type === "cidr" ? { ...granted, filters: newer.filters } : granted;
 }
 
 function isGrantable(resource: GatewayResource): boolean {

@@ -1,13 +1,41 @@
 // The portal's YAML file: what it may say, and what is wrong with it in words that name line, column and field.
 
-import { type Document, isNode, LineCounter, parseDocument } from "yaml";
+import { type Document, isMap, isNode, isScalar, LineCounter, parseDocument } from "yaml";
 import { z } from "zod";
 import { IpAddress, IpPrefix, SocketAddress } from "../../base/address.js";
+
+/** One thing that is wrong with a file. */
+export interface ConfigurationProblem {
+  /** Counted from 1. */
+  readonly line: number;
+  readonly column: number;
+  /** `resources[0].address`; `file` for the whole. */
+  readonly field: string;
+  readonly message: string;
+}
 
 /** A file that cannot be used. `message` has one line per problem: `portal.yaml:12:5: resources[0].address: …`. */
 export class ConfigurationError extends Error {
   override readonly name = "ConfigurationError";
+  /** Empty when the file cannot be read. */
+  readonly problems: readonly ConfigurationProblem[];
+
+  constructor(message: string, options?: ErrorOptions, problems: readonly ConfigurationProblem[] = []) {
+    super(message, options);
+    this.problems = problems;
+  }
+
+  /** Problems of one file. */
+  static of(file: string, problems: readonly ConfigurationProblem[]): ConfigurationError {
+    const lines = problems.map(
+      ({ line, column, field, message }) => `${file}:${line}:${column}: ${field === "" ? "" : `${field}: `}${message}`,
+    );
+    return new ConfigurationError(lines.join("\n"), undefined, problems);
+  }
 }
+
+/** Problems reported of one file, at most: one mistake may cause very many. */
+const MAX_PROBLEMS = 50;
 
 const nameSchema = z.string().trim().min(1).max(255);
 const tokenSchema = z.string().min(1).max(4096);
@@ -38,12 +66,26 @@ function custom<T>(parse: (text: string) => T | undefined, expected: string) {
 
 const resourceCommon = {
   name: nameSchema,
-  id: z.uuid().optional(),
+  id: z.guid().toLowerCase().optional(),
   description: z.string().optional(),
   sites: z.array(nameSchema).min(1),
 };
 
+/** A DNS name with or without wildcards, in presentation format; a trailing dot is taken off. */
+function parsePattern(text: string): string | undefined {
+  const pattern = text.replace(/\.$/, "");
+  return /^(?:[\p{L}\p{N}_*?-]{1,63}\.)*[\p{L}\p{N}_*?-]{1,63}$/u.test(pattern) ? pattern : undefined;
+}
+
 const resourceSchema = z.discriminatedUnion("type", [
+  z
+    .strictObject({
+      type: z.literal("ip"),
+      ...resourceCommon,
+      address: custom((text) => IpAddress.parse(text), "an address like 10.0.0.1"),
+      filters: z.array(filterSchema).default([]),
+    })
+    .transform((resource) => ({ ...resource, type: "cidr" as const, address: IpPrefix.host(resource.address) })),
   z.strictObject({
     type: z.literal("cidr"),
     ...resourceCommon,
@@ -53,7 +95,7 @@ const resourceSchema = z.discriminatedUnion("type", [
   z.strictObject({
     type: z.literal("dns"),
     ...resourceCommon,
-    address: nameSchema,
+    address: custom(parsePattern, "a name like www.example.com, or a pattern like **.example.com"),
     filters: z.array(filterSchema).default([]),
   }),
   z.strictObject({ type: z.literal("internet"), ...resourceCommon }),
@@ -109,6 +151,9 @@ const schema = z.strictObject({
       }, "an address, with or without port"),
     )
     .default([]),
+  trusted_proxies: z
+    .array(custom((text) => IpPrefix.parse(text), "a network like 10.0.0.0/8 (host bits zero), or an address"))
+    .default([]),
 });
 
 /** A valid configuration. */
@@ -124,26 +169,60 @@ export type ConfiguredFilter = z.output<typeof filterSchema>;
 export function parseConfiguration(text: string, file: string): Configuration {
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
-  const problems: string[] = document.errors.map((error) => {
-    const { line, col } = lines.linePos(error.pos[0]);
-    return `${file}:${line}:${col}: ${error.message}`;
-  });
-  if (problems.length > 0) throw new ConfigurationError(problems.join("\n"));
-
-  const at = (path: readonly PropertyKey[], message: string) => {
-    const { line, col } = lines.linePos(positionOf(document, path));
-    return `${file}:${line}:${col}: ${fieldName(path)}: ${message}`;
+  const problem = (offset: number, field: string, message: string): ConfigurationProblem => {
+    const { line, col } = lines.linePos(offset);
+    return { line, column: col, field, message };
   };
-  const result = schema.safeParse(document.toJS() ?? {});
-  if (!result.success)
-    throw new ConfigurationError(result.error.issues.map((issue) => at(issue.path, issue.message)).join("\n"));
-  for (const [path, message] of crossCheck(result.data)) problems.push(at(path, message));
-  if (problems.length > 0) throw new ConfigurationError(problems.join("\n"));
+  const syntax = document.errors.map((error) => problem(error.pos[0], "", error.message));
+  if (syntax.length > 0) throw ConfigurationError.of(file, syntax.slice(0, MAX_PROBLEMS));
+
+  const at = ({ path, message, isKey }: Issue) =>
+    problem(positionOf(document, path, isKey === true), fieldName(path), message);
+  const result = schema.safeParse(plainValue(document, file) ?? {});
+  const issues = result.success ? [...crossCheck(result.data)] : result.error.issues.flatMap(readableIssues);
+  if (issues.length > 0) throw ConfigurationError.of(file, issues.slice(0, MAX_PROBLEMS).map(at));
+  if (!result.success) throw new ConfigurationError(`${file}: ${result.error.message}`);
   return result.data;
 }
 
+/** The document without YAML's trimmings. @throws ConfigurationError for aliases to nothing, or too many. */
+function plainValue(document: Document.Parsed, file: string): unknown {
+  try {
+    return document.toJS();
+  } catch (error) {
+    if (!(error instanceof ReferenceError)) throw error;
+    throw ConfigurationError.of(file, [{ line: 1, column: 1, field: "", message: error.message }]);
+  }
+}
+
+/** A problem with a field. */
+interface Issue {
+  readonly path: readonly PropertyKey[];
+  readonly message: string;
+  /** The field itself is wrong, not its value. */
+  readonly isKey?: boolean;
+}
+
+/** zod's issues in our words: unknown fields one by one, and of alternatives the one that was meant. */
+function readableIssues(issue: z.core.$ZodIssue): Issue[] {
+  if (issue.code === "unrecognized_keys")
+    return issue.keys.map((key) => ({ path: [...issue.path, key], message: "there is no such field", isKey: true }));
+  if (issue.code === "invalid_union" && issue.errors.length > 0) {
+    const depth = (issues: readonly z.core.$ZodIssue[]) =>
+      Math.max(...issues.map(({ path, code }) => path.length + (code === "unrecognized_keys" ? 1 : 0)));
+    const meant = issue.errors.reduce((best, other) => (depth(other) > depth(best) ? other : best));
+    // None got further than the value itself: all alternatives failed at once.
+    if (depth(meant) > 0)
+      return meant
+        .flatMap(readableIssues)
+        .map((inner) => ({ ...inner, path: [...issue.path, ...inner.path] }));
+    return [{ path: issue.path, message: meant[0]?.message ?? issue.message }];
+  }
+  return [{ path: issue.path, message: issue.message }];
+}
+
 /** Problems that only show between the parts: unknown names, names and tokens that occur twice. */
-function* crossCheck(configuration: Configuration): Generator<[PropertyKey[], string]> {
+function* crossCheck(configuration: Configuration): Generator<Issue> {
   const { sites, actors, resources, policies, relays } = configuration;
   yield* duplicates(sites, "sites");
   yield* duplicates(actors, "actors");
@@ -151,16 +230,26 @@ function* crossCheck(configuration: Configuration): Generator<[PropertyKey[], st
   const siteNames = new Set(sites.map(({ name }) => name));
   for (const [index, resource] of resources.entries())
     for (const [number, site] of resource.sites.entries())
-      if (!siteNames.has(site)) yield [["resources", index, "sites", number], `there is no site "${site}"`];
+      if (!siteNames.has(site)) yield { path: ["resources", index, "sites", number], message: `there is no site "${site}"` };
+
+  const ids = new Set<string>();
+  for (const [index, resource] of resources.entries()) {
+    const id = resourceId(resource);
+    if (ids.has(id)) yield { path: ["resources", index, "id"], message: "another resource has the same id" };
+    ids.add(id);
+    if (resource.type === "cidr" && isReserved(resource.address))
+      yield { path: ["resources", index, "address"], message: "this network is the tunnel's own, or leads nowhere" };
+  }
 
   const groups = new Set(actors.flatMap((actor) => actor.groups));
   const resourceNames = new Set(resources.map(({ name }) => name));
   for (const [index, { actor, group, resource }] of policies.entries()) {
     if (actor !== undefined && !actors.some(({ name }) => name === actor))
-      yield [["policies", index, "actor"], `there is no actor "${actor}"`];
+      yield { path: ["policies", index, "actor"], message: `there is no actor "${actor}"` };
     if (group !== undefined && !groups.has(group))
-      yield [["policies", index, "group"], `no actor is in a group "${group}"`];
-    if (!resourceNames.has(resource)) yield [["policies", index, "resource"], `there is no resource "${resource}"`];
+      yield { path: ["policies", index, "group"], message: `no actor is in a group "${group}"` };
+    if (!resourceNames.has(resource))
+      yield { path: ["policies", index, "resource"], message: `there is no resource "${resource}"` };
   }
 
   const seen = new Set<string>();
@@ -174,21 +263,37 @@ function* crossCheck(configuration: Configuration): Generator<[PropertyKey[], st
     ...relays.tokens.map((token, j): [string, PropertyKey[]] => [token, ["relays", "tokens", j]]),
   ];
   for (const [token, path] of tokens) {
-    if (seen.has(token)) yield [path, "the same token occurs twice"];
+    if (seen.has(token)) yield { path, message: "the same token occurs twice" };
     seen.add(token);
   }
 }
 
-function* duplicates(items: readonly { readonly name: string }[], field: string): Generator<[PropertyKey[], string]> {
+/** What no resource may lie in: tunnel addresses, loopback (spec 01, section 11.4). */
+const RESERVED = ["100.64.0.0/10", "fd00:2021:1111::/48", "127.0.0.0/8", "::1/128"].flatMap(
+  (text) => IpPrefix.parse(text) ?? [],
+);
+
+/** Whether an address must not be a resource's. `0.0.0.0/0` and `::/0` are none of these. */
+function isReserved(prefix: IpPrefix): boolean {
+  if (RESERVED.some((reserved) => reserved.containsPrefix(prefix))) return true;
+  return prefix.address.isUnspecified && prefix.length === (prefix.family === 4 ? 32 : 128);
+}
+
+function* duplicates(items: readonly { readonly name: string }[], field: string): Generator<Issue> {
   const seen = new Set<string>();
   for (const [index, { name }] of items.entries()) {
-    if (seen.has(name)) yield [[field, index, "name"], `"${name}" occurs twice`];
+    if (seen.has(name)) yield { path: [field, index, "name"], message: `"${name}" occurs twice` };
     seen.add(name);
   }
 }
 
-/** Where a field, or the innermost part of its path that exists, starts in the text. */
-function positionOf(document: Document.Parsed, path: readonly PropertyKey[]): number {
+/** Where a field's value (or the field itself) starts in the text, or the innermost part of its path that exists. */
+function positionOf(document: Document.Parsed, path: readonly PropertyKey[], isKey: boolean): number {
+  if (isKey) {
+    const map = document.getIn(path.slice(0, -1), true);
+    const key = isMap(map) && map.items.find((item) => isScalar(item.key) && item.key.value === path.at(-1))?.key;
+    if (isNode(key) && key.range) return key.range[0];
+  }
   for (let depth = path.length; depth >= 0; depth--) {
     const node = depth === 0 ? document.contents : document.getIn(path.slice(0, depth), true);
     if (isNode(node) && node.range) return node.range[0];

@@ -8,7 +8,7 @@ import type { UnixTime } from "../../base/time.js";
 import type { Configuration } from "./configuration.js";
 import { type Coordinates, groupByDistance } from "./geography.js";
 import { derivedId, uuidFromDigest } from "./identity.js";
-import { type RelayCredentials, relayPassword } from "./relay-credentials.js";
+import { type RelayCredentials, relayCredentials } from "./relay-credentials.js";
 
 /** Relays given to a program (spec 01, section 11.8). */
 const RELAYS_PER_PROGRAM = 2;
@@ -130,15 +130,17 @@ export class RelayDirectory<U extends RelayUser> {
     const missing = RELAYS_PER_PROGRAM - selected.length;
     if (here === undefined) return [...selected, ...others.slice(0, missing)];
     const isTaken = (location: Coordinates | undefined) =>
+      location !== undefined &&
       selected.some(
-        (relay) =>
-          relay.location?.latitude === location?.latitude && relay.location?.longitude === location?.longitude,
+        (relay) => relay.location?.latitude === location.latitude && relay.location.longitude === location.longitude,
       );
     const places = groupByDistance(
       others.filter(({ location }) => !isTaken(location)),
       here,
     );
-    return [...selected, ...places.slice(0, missing).flatMap(([relay]) => relay ?? [])];
+    // Relays whose place is unknown are not taken to be at one place.
+    const nearest = places.flatMap((place) => (place[0]?.location === undefined ? place : place.slice(0, 1)));
+    return [...selected, ...nearest.slice(0, missing)];
   }
 }
 
@@ -146,7 +148,10 @@ export class RelayDirectory<U extends RelayUser> {
 function render(relay: Relay, user: RelayUser): object[] {
   // Gateways hold their relays for as long as they run (spec 01, section 14.6).
   const expiresAt = Math.floor(((user.role === "client" ? user.expiresAt : undefined) ?? FAR_FUTURE) / 1000);
-  const { username, password } = credentials(relay, user, expiresAt);
+  const { username, password } =
+    relay.secret.type === "fixed"
+      ? relay.secret.credentials
+      : relayCredentials(relay.secret.stampSecret, expiresAt, user.publicKey);
   return relay.addresses.map((addr) => ({
     id: relay.id,
     type: "turn",
@@ -155,14 +160,6 @@ function render(relay: Relay, user: RelayUser): object[] {
     password,
     expires_at: expiresAt,
   }));
-}
-
-/** The same for the same device as long as token and key stay: a known relay keeps its allocations (spec 01, section 14.6). */
-function credentials(relay: Relay, user: RelayUser, expiresAt: number): RelayCredentials {
-  if (relay.secret.type === "fixed") return relay.secret.credentials;
-  const salt = createHash("sha256").update(user.publicKey).digest().subarray(0, 16).toString("base64url");
-  const password = relayPassword(relay.secret.stampSecret, expiresAt, salt);
-  return { username: `${expiresAt}:${salt}`, password };
 }
 
 /** Every order is equally likely: each item goes to a random place among those before it. */

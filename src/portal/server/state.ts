@@ -6,113 +6,127 @@ import { randomBelow, randomUuid } from "../../base/random.js";
 import type { UnixTime } from "../../base/time.js";
 import { decodeKey } from "../values.js";
 import type { Configuration, ConfiguredResource } from "./configuration.js";
-import { type AddressBook, derivedId, type TunnelAddresses } from "./identity.js";
+import { type Flow, FlowTable } from "./flows.js";
+import { groupByDistance } from "./geography.js";
+import { Grants } from "./grants.js";
+import { type AddressBook, derivedId } from "./identity.js";
+import { field, hasField, parseMessage, stringField, stringList } from "./messages.js";
+import { RelayDirectory } from "./relays.js";
 import { renderForClient, renderForGateway, resourceId, routingOf, siteId } from "./rendering.js";
+import { type Login, type LoginResult, relayAddresses, type Session } from "./session.js";
+import { TokenTable, tokenDigest } from "./tokens.js";
+import { CURRENT_VERSION, compareVersions, isCompatible, parseVersion, userAgentVersion } from "./versions.js";
 
-/** A socket that has signed in. */
-export interface Session {
-  readonly role: "client" | "gateway" | "relay";
-  /** Token that it signed in with. */
-  readonly token: string;
-  /** Actor of a client, site of a gateway. */
-  readonly owner: string;
-  /** Id of the device: stable over reconnects. */
-  readonly id: string;
-  readonly addresses: TunnelAddresses | undefined;
-  readonly publicKey: string;
-  readonly remoteIp: string;
-  /** End of the token; absent: none. */
-  readonly expiresAt: UnixTime | undefined;
-  joined: boolean;
-}
+export type { Login, LoginResult, Session } from "./session.js";
 
 /** What the shell has to do. */
 export type PortalOutput =
   | { readonly type: "send"; readonly session: Session; readonly text: string }
   | { readonly type: "close"; readonly session: Session };
 
-/** Parameters of a login. */
-export interface Login {
-  readonly token: string | undefined;
-  readonly externalId: string | undefined;
-  readonly publicKey: string | undefined;
-  readonly remoteIp: string;
-}
+/** How long a relay may be away before others hear of it, milliseconds (spec 01, section 11.9). */
+export const RELAY_QUIET_TIME = 1000;
 
-/** Result of a login: a session, or an HTTP status with text (spec 01, section 11.2). */
-export type LoginResult =
-  | { readonly type: "accepted"; readonly session: Session }
-  | { readonly type: "refused"; readonly status: 401 | 422 | 503; readonly text: string };
-
-interface Flow {
-  readonly clientId: string;
-  readonly actor: string;
-  readonly gatewayId: string;
-  readonly resourceId: string;
+/** How many pushes of each kind a new configuration has caused, and how many sockets it has closed. */
+export interface ConfigurationChanges {
+  readonly created_or_updated: number;
+  readonly deleted: number;
+  readonly rejected: number;
+  readonly closed: number;
 }
 
 interface PendingRequest {
   readonly client: Session;
   readonly envelopeRef: unknown;
   readonly resourceId: string;
-  readonly gateway: Session;
+  readonly gatewayId: string;
 }
 
 /** Requests that wait for a gateway, at most; the oldest is forgotten, its client times out. */
 const MAX_PENDING = 10_000;
-/** Flows remembered for revocation, at most; the oldest is forgotten (its grant ends at its expiry). */
-const MAX_FLOWS = 100_000;
+/** Longest id of a device, characters. The programs send 64. */
+const MAX_EXTERNAL_ID = 255;
+/** Keepalive that clients and gateways are told, seconds; nobody uses it (spec 01, section 11.7). */
+const PERSISTENT_KEEPALIVE = 25;
 
 /** The portal. */
 export class PortalState {
   readonly #random: Random;
   readonly #addresses: AddressBook;
-  #configuration: Configuration;
+  #grants: Grants;
+  #tokens: TokenTable;
   readonly #sessions = new Set<Session>();
   readonly #pending = new Map<string, PendingRequest>();
-  readonly #flows = new Map<string, Flow>();
+  readonly #flows = new FlowTable();
+  readonly #relays: RelayDirectory<Session>;
+  #relaysRevision = 0;
   #outputs: PortalOutput[] = [];
 
   constructor(configuration: Configuration, random: Random, addresses: AddressBook) {
-    this.#configuration = configuration;
+    this.#grants = new Grants(configuration);
+    this.#tokens = new TokenTable(configuration);
     this.#random = random;
     this.#addresses = addresses;
+    this.#relays = new RelayDirectory(random);
+    this.#relays.setFixed(configuration);
   }
 
-  /** Sessions that are online. */
+  /** Sessions that are signed in. */
   get sessions(): ReadonlySet<Session> {
     return this.#sessions;
+  }
+
+  /** The configuration in force. */
+  get configuration(): Configuration {
+    return this.#grants.configuration;
+  }
+
+  /** Counts changes of the set of relays: call {@link announceRelays} when it has been quiet for {@link RELAY_QUIET_TIME}. */
+  get relaysRevision(): number {
+    return this.#relaysRevision;
   }
 
   pollOutput(): PortalOutput | undefined {
     return this.#outputs.shift();
   }
 
-  /** Judges a login. The session is online once it has joined. */
+  /** Judges a login. The session is online once it has joined; {@link disconnected} must be called at its end. */
   login(role: Session["role"], login: Login, now: UnixTime): LoginResult {
-    const { token, externalId, publicKey } = login;
-    if (token === undefined || token === "") return { type: "refused", status: 401, text: "Missing token" };
-    const owner = this.#ownerOf(role, token, now);
+    if (login.token === undefined || login.token === "")
+      return { type: "refused", status: 401, text: "Missing token" };
+    const digest = tokenDigest(login.token);
+    const owner = this.#tokens.find(role, digest, now);
     if (owner === undefined) return { type: "refused", status: 401, text: "Invalid token" };
-    if (role !== "relay") {
-      const missing = externalId === undefined || externalId === "" ? "external_id" : "public_key";
-      if (missing === "external_id" || publicKey === undefined || decodeKey(publicKey) === undefined) {
-        const text = `Invalid or missing connection parameters: ${missing}: is invalid\n`;
-        return { type: "refused", status: 422, text };
-      }
+
+    const { publicKey = "", externalId = "" } = login;
+    const relay = role === "relay" ? relayAddresses(login) : [];
+    const versionText = login.userAgent === undefined ? undefined : userAgentVersion(login.userAgent);
+    const problems: string[] = [];
+    if (typeof relay === "string") problems.push(relay);
+    if (role !== "relay" && (externalId === "" || externalId.length > MAX_EXTERNAL_ID))
+      problems.push("external_id: is invalid");
+    if (role !== "relay" && decodeKey(publicKey) === undefined) problems.push("public_key: is invalid");
+    if (login.userAgent !== undefined && versionText === undefined) problems.push("user_agent: has no version");
+    if (typeof relay === "string" || problems.length > 0) {
+      const text = `Invalid or missing connection parameters: ${problems.join("\n")}\n`;
+      return { type: "refused", status: 422, text };
     }
-    const identity = `${role} ${owner.name} ${externalId ?? login.remoteIp}`;
+
+    const identity = `${role} ${owner.name} ${role === "relay" ? relay[0] : externalId}`;
     const addresses = role === "relay" ? undefined : this.#addresses.addressesOf(identity);
     if (role !== "relay" && addresses === undefined)
       return { type: "refused", status: 503, text: "No tunnel address is free" };
     const session: Session = {
       role,
-      token,
+      tokenDigest: digest,
       owner: owner.name,
       id: derivedId("device", identity),
       addresses,
-      publicKey: publicKey ?? "",
+      relayAddresses: relay,
+      publicKey,
       remoteIp: login.remoteIp,
+      location: login.location,
+      version: login.userAgent === undefined ? CURRENT_VERSION : parseVersion(versionText ?? ""),
       expiresAt: owner.expiresAt,
       joined: false,
     };
@@ -123,151 +137,155 @@ export class PortalState {
   /** The session's socket is gone. */
   disconnected(session: Session): void {
     this.#sessions.delete(session);
-    for (const [ref, pending] of this.#pending)
-      if (pending.client === session || pending.gateway === session) this.#pending.delete(ref);
+    this.#leave(session);
+    for (const [ref, pending] of this.#pending) if (pending.client === session) this.#pending.delete(ref);
   }
 
   /** The session's token has expired. */
   expire(session: Session): void {
     this.#push(session, "disconnect", { reason: "token_expired" });
     this.#push(session, "phx_close", {});
-    this.#outputs.push({ type: "close", session });
-    this.disconnected(session);
+    this.#close(session);
   }
 
   /** A text frame of a session. */
   handleText(session: Session, text: string): void {
     const message = parseMessage(text);
     if (message === undefined || !this.#sessions.has(session)) {
-      this.#outputs.push({ type: "close", session });
+      this.#close(session);
       return;
     }
-    const { topic, event, ref } = message;
+    const { topic, event, payload, ref } = message;
     if (topic === "phoenix" && event === "heartbeat") {
       this.#reply(session, "phoenix", ref, {});
-      return;
-    }
-    if (topic === session.role && event === "phx_join") {
-      this.#join(session, ref, message.payload);
-      return;
-    }
-    if (topic !== session.role || !session.joined) {
+    } else if (topic === session.role && event === "phx_join") {
+      this.#join(session, ref, payload);
+    } else if (topic !== session.role || !session.joined) {
       this.#error(session, topic, ref, "unmatched topic");
-      return;
-    }
-    if (event === "phx_leave") {
-      session.joined = false;
+    } else if (event === "phx_leave") {
+      this.#leave(session);
       this.#reply(session, topic, ref, {});
-    } else if (session.role === "client") {
-      this.#handleClient(session, event, message.payload, ref);
-    } else if (session.role === "gateway") {
-      this.#handleGateway(session, event, message.payload, ref);
+    } else if (!this.#handle(session, event, payload, ref)) {
+      this.#error(session, topic, ref, "unknown_message");
     }
   }
 
-  #ownerOf(
-    role: Session["role"],
-    token: string,
-    now: UnixTime,
-  ): { readonly name: string; readonly expiresAt?: UnixTime | undefined } | undefined {
-    const { actors, sites, relays } = this.#configuration;
-    switch (role) {
-      case "client":
-        for (const actor of actors)
-          for (const { token: candidate, expiresAt } of actor.tokens)
-            if (candidate === token && (expiresAt === undefined || expiresAt > now))
-              return { name: actor.name, expiresAt };
-        return undefined;
-      case "gateway": {
-        const site = sites.find(({ tokens }) => tokens.includes(token));
-        return site === undefined ? undefined : { name: site.name };
-      }
-      case "relay":
-        return relays.tokens.includes(token) ? { name: "relays" } : undefined;
+  /** Tells everybody whose relays have gone, or who has too few, what there is. */
+  announceRelays(): void {
+    for (const { user, disconnectedIds, connected } of this.#relays.changes())
+      this.#push(user, "relays_presence", { disconnected_ids: disconnectedIds, connected });
+  }
+
+  /** Replaces the configuration and tells everybody what has changed for them (spec 01, section 11.10). */
+  setConfiguration(next: Configuration, now: UnixTime): ConfigurationChanges {
+    const before = this.#grants;
+    this.#grants = new Grants(next);
+    this.#tokens = new TokenTable(next);
+    this.#relays.setFixed(next);
+
+    // A withdrawn token closes the socket; the attempt to come back is refused with 401. A token with another end signs in anew.
+    const withdrawn = [...this.#sessions].filter((session) => !this.#isTokenOf(session.role, session, now));
+    for (const session of withdrawn) this.#close(session);
+
+    const dnsChanged = JSON.stringify(upstreamDns(before.configuration)) !== JSON.stringify(upstreamDns(next));
+    const counts = { created_or_updated: 0, deleted: 0 };
+    for (const session of this.#sessions) {
+      if (session.role !== "client" || !session.joined) continue;
+      if (dnsChanged) this.#push(session, "config_changed", { interface: this.#interfaceOf(session) });
+      this.#pushResourceChanges(session, before, counts);
     }
+    const rejected = this.#revokeFlows(before, now);
+    this.#pushUpdatesToGateways(before);
+    this.#relaysRevision++;
+    return { ...counts, rejected, closed: withdrawn.length };
   }
 
   #join(session: Session, ref: unknown, payload: unknown): void {
-    if (session.role === "relay" && stringField(payload, "stamp_secret") === undefined) {
-      this.#error(session, "relay", ref, "join crashed");
+    const { role, version } = session;
+    if (role === "client" && version === undefined) {
+      this.#error(session, role, ref, "invalid_version");
+      return;
+    }
+    const stampSecret = stringField(payload, "stamp_secret");
+    if (role === "relay" && stampSecret === undefined) {
+      this.#error(session, role, ref, "join crashed");
       return;
     }
     session.joined = true;
-    this.#reply(session, session.role, ref, {});
-    const { ipv4, ipv6 } = session.addresses ?? {};
-    switch (session.role) {
+    this.#reply(session, role, ref, {});
+    switch (role) {
       case "client":
         this.#push(session, "init", {
-          interface: { ipv4, ipv6, upstream_dns: this.#upstreamDns() },
-          resources: this.#resourcesOf(session.owner).map(renderForClient),
-          relays: this.#relays(session.expiresAt),
+          interface: this.#interfaceOf(session),
+          resources: this.#grants.resourcesOf(session.owner).flatMap((resource) => renderForClient(resource, version)),
+          relays: this.#relays.give(session),
         });
         return;
       case "gateway":
         this.#push(session, "init", {
-          interface: { ipv4, ipv6 },
+          interface: this.#interfaceOf(session),
           config: { ipv4_masquerade_enabled: true, ipv6_masquerade_enabled: true },
-          relays: this.#relays(undefined),
+          relays: this.#relays.give(session),
         });
+        // What was taken back while the gateway was away.
+        this.#pushRejections(session.id);
         return;
       case "relay":
         this.#push(session, "init", {});
+        this.#relays.add(session, session.relayAddresses, session.location, stampSecret ?? "");
+        this.#relaysRevision++;
     }
   }
 
-  #handleClient(session: Session, event: string, payload: unknown, ref: unknown): void {
+  #leave(session: Session): void {
+    session.joined = false;
+    this.#relays.forget(session);
+    if (this.#relays.remove(session)) this.#relaysRevision++;
+  }
+
+  /** A message on a joined channel; whether there is such a message. */
+  #handle(session: Session, event: string, payload: unknown, ref: unknown): boolean {
+    const { role } = session;
     switch (event) {
       case "prepare_connection":
-        this.#prepareConnection(session, payload, ref);
-        return;
+        if (role === "client") this.#prepareConnection(session, payload, ref);
+        return role === "client";
       case "request_connection":
       case "reuse_connection":
-        this.#requestAccess(session, event, payload, ref);
-        return;
-      case "broadcast_ice_candidates":
-        this.#forwardCandidates(session, "gateway", "ice_candidates", payload, "gateway_ids", "client_id");
-        return;
-      case "broadcast_invalidated_ice_candidates":
-        this.#forwardCandidates(session, "gateway", "invalidate_ice_candidates", payload, "gateway_ids", "client_id");
-        return;
-      default:
-        this.#error(session, session.role, ref, "unknown_message");
-    }
-  }
-
-  #handleGateway(session: Session, event: string, payload: unknown, ref: unknown): void {
-    switch (event) {
+        return role === "client" && this.#requestAccess(session, event, payload, ref);
       case "connection_ready":
-        this.#connectionReady(session, payload, ref);
-        return;
+        if (role === "gateway") this.#connectionReady(session, payload, ref);
+        return role === "gateway";
       case "broadcast_ice_candidates":
-        this.#forwardCandidates(session, "client", "ice_candidates", payload, "client_ids", "gateway_id");
-        return;
+        return this.#forwardCandidates(session, "ice_candidates", payload);
       case "broadcast_invalidated_ice_candidates":
-        this.#forwardCandidates(session, "client", "invalidate_ice_candidates", payload, "client_ids", "gateway_id");
-        return;
+        return this.#forwardCandidates(session, "invalidate_ice_candidates", payload);
       case "metrics":
-        this.#reply(session, session.role, ref, {});
-        return;
+        if (role === "gateway") this.#reply(session, role, ref, {});
+        return role === "gateway";
       default:
-        this.#error(session, session.role, ref, "unknown_message");
+        return false;
     }
   }
 
   #prepareConnection(session: Session, payload: unknown, ref: unknown): void {
-    const resource = this.#resourceOf(session.owner, stringField(payload, "resource_id"));
+    const resource = this.#grants.resource(session.owner, stringField(payload, "resource_id"));
     if (resource === undefined) {
       this.#error(session, "client", ref, "not_found");
       return;
     }
     const online = this.#gatewaysOf(resource);
-    const connected = stringList(payload, "connected_gateway_ids");
-    const preferred = online
-      .filter(({ id }) => connected.includes(id))
-      .sort((a, b) => connected.indexOf(a.id) - connected.indexOf(b.id));
-    const gateway = preferred[0] ?? online[online.length === 0 ? 0 : randomBelow(this.#random, online.length)];
-    if (gateway === undefined) {
+    if (online.length === 0) {
       this.#error(session, "client", ref, "offline");
+      return;
+    }
+    const gateway = this.#selectGateway(
+      online.filter((candidate) => isUsable(session, candidate, resource)),
+      session,
+      stringList(payload, "connected_gateway_ids"),
+    );
+    if (gateway === undefined) {
+      this.#error(session, "client", ref, "not_found");
       return;
     }
     this.#reply(session, "client", ref, {
@@ -278,70 +296,92 @@ export class PortalState {
     });
   }
 
+  /** The first of the connected ones; else, of those at the nearest place, one of the newest (spec 01, section 11.6). */
+  #selectGateway(candidates: readonly Session[], client: Session, connected: readonly string[]): Session | undefined {
+    for (const id of connected) {
+      const gateway = candidates.find((candidate) => candidate.id === id);
+      if (gateway !== undefined) return gateway;
+    }
+    const here = client.location;
+    const nearest = here === undefined ? candidates : (groupByDistance(candidates, here)[0] ?? []);
+    const [newest] = nearest
+      .flatMap(({ version }) => version ?? [])
+      .sort(compareVersions)
+      .reverse();
+    const best =
+      here === undefined || newest === undefined
+        ? nearest
+        : nearest.filter(({ version }) => version !== undefined && compareVersions(version, newest) === 0);
+    return best.length === 0 ? undefined : best[randomBelow(this.#random, best.length)];
+  }
+
+  /** Whether the message was complete. */
   #requestAccess(
     session: Session,
     event: "request_connection" | "reuse_connection",
     payload: unknown,
     envelopeRef: unknown,
-  ): void {
-    const resource = this.#resourceOf(session.owner, stringField(payload, "resource_id"));
+  ): boolean {
+    const presharedKey = stringField(payload, "client_preshared_key");
+    if (event === "request_connection" && (presharedKey === undefined || decodeKey(presharedKey) === undefined))
+      return false;
+    if (!hasField(payload, event === "request_connection" ? "client_payload" : "payload")) return false;
+
+    const resource = this.#grants.resource(session.owner, stringField(payload, "resource_id"));
     const gatewayId = stringField(payload, "gateway_id");
     const known = [...this.#sessions].some(({ role, id }) => role === "gateway" && id === gatewayId);
     if (resource === undefined || !known) {
       this.#error(session, "client", envelopeRef, "not_found");
-      return;
+      return true;
     }
     const gateway = this.#gatewaysOf(resource).find(({ id }) => id === gatewayId);
-    if (gateway === undefined) {
+    const rendered = gateway && renderForGateway(resource, gateway.version)[0];
+    if (gateway === undefined || rendered === undefined) {
       this.#error(session, "client", envelopeRef, "offline");
-      return;
+      return true;
     }
+    const id = resourceId(resource);
     const ref = Buffer.from(this.#random.bytes(18)).toString("base64url");
-    remember(
-      this.#pending,
-      ref,
-      { client: session, envelopeRef, resourceId: resourceId(resource), gateway },
-      MAX_PENDING,
-    );
-    const flowId = this.#recordFlow(session, gateway, resourceId(resource));
+    remember(this.#pending, ref, { client: session, envelopeRef, resourceId: id, gatewayId: gateway.id }, MAX_PENDING);
     const common = {
       ref,
-      flow_id: flowId,
-      resource: renderForGateway(resource),
+      flow_id: this.#recordFlow(session, gateway, id),
+      resource: rendered,
       expires_at: session.expiresAt === undefined ? null : Math.floor(session.expiresAt / 1000),
     };
     const { ipv4, ipv6 } = session.addresses ?? {};
     if (event === "reuse_connection") {
-      const access = {
+      this.#pushToDevice("gateway", gateway.id, "allow_access", {
+        ...common,
         client_id: session.id,
         client_ipv4: ipv4,
         client_ipv6: ipv6,
         payload: field(payload, "payload"),
-      };
-      this.#push(gateway, "allow_access", { ...common, ...access });
-      return;
+      });
+      return true;
     }
-    this.#push(gateway, "request_connection", {
+    this.#pushToDevice("gateway", gateway.id, "request_connection", {
       ...common,
       actor: { id: derivedId("actor", session.owner) },
       client: {
         id: session.id,
         peer: {
           public_key: session.publicKey,
-          preshared_key: field(payload, "client_preshared_key"),
+          preshared_key: presharedKey,
           ipv4,
           ipv6,
-          persistent_keepalive: 25,
+          persistent_keepalive: PERSISTENT_KEEPALIVE,
         },
         payload: field(payload, "client_payload"),
       },
     });
+    return true;
   }
 
   #connectionReady(session: Session, payload: unknown, ref: unknown): void {
     const key = stringField(payload, "ref") ?? "";
     const pending = this.#pending.get(key);
-    if (pending === undefined || pending.gateway !== session) {
+    if (pending === undefined || pending.gatewayId !== session.id) {
       this.#error(session, "gateway", ref, "invalid_ref");
       return;
     }
@@ -349,154 +389,145 @@ export class PortalState {
     this.#reply(session, "gateway", ref, {});
     this.#reply(pending.client, "client", pending.envelopeRef, {
       resource_id: pending.resourceId,
-      persistent_keepalive: 25,
+      persistent_keepalive: PERSISTENT_KEEPALIVE,
       gateway_public_key: session.publicKey,
       gateway_payload: field(payload, "gateway_payload"),
     });
   }
 
-  #forwardCandidates(
-    session: Session,
-    role: Session["role"],
-    event: string,
-    payload: unknown,
-    targets: string,
-    sender: string,
-  ): void {
-    const ids = stringList(payload, targets);
+  /** Whether the sender is one who has candidates. Those who may not meet hear nothing of each other. */
+  #forwardCandidates(sender: Session, event: string, payload: unknown): boolean {
+    if (sender.role === "relay") return false;
+    const isClient = sender.role === "client";
+    const ids = new Set(stringList(payload, isClient ? "gateway_ids" : "client_ids"));
     const candidates = stringList(payload, "candidates");
-    for (const target of this.#sessions)
-      if (target.role === role && ids.includes(target.id))
-        this.#push(target, event, { [sender]: session.id, candidates });
+    for (const target of this.#sessions) {
+      if (target.role !== (isClient ? "gateway" : "client") || !target.joined || !ids.has(target.id)) continue;
+      const [client, gateway] = isClient ? [sender, target] : [target, sender];
+      if (!this.#grants.mayMeet(client.owner, gateway.owner)) continue;
+      this.#push(target, event, { [isClient ? "client_id" : "gateway_id"]: sender.id, candidates });
+    }
+    return true;
   }
 
-  /** Replaces the configuration and tells everybody what has changed for them (spec 01, section 11.10). */
-  setConfiguration(next: Configuration, now: UnixTime): void {
-    const previous = this.#configuration;
-    const before = new Map<string, readonly ConfiguredResource[]>();
-    for (const { name } of previous.actors) before.set(name, this.#resourcesOf(name));
-    const dnsBefore = JSON.stringify(this.#upstreamDns());
-    this.#configuration = next;
-
-    for (const session of [...this.#sessions]) {
-      const owner = this.#ownerOf(session.role, session.token, now);
-      if (owner?.name === session.owner) continue;
-      // A withdrawn token closes the socket; the attempt to come back is refused with 401.
-      this.#revoke(session.role === "client" ? (flow) => flow.clientId === session.id : () => false);
-      this.#outputs.push({ type: "close", session });
-      this.disconnected(session);
-    }
-
-    const dnsChanged = dnsBefore !== JSON.stringify(this.#upstreamDns());
-    for (const session of this.#sessions) {
-      if (session.role !== "client" || !session.joined) continue;
-      if (dnsChanged) {
-        const { ipv4, ipv6 } = session.addresses ?? {};
-        this.#push(session, "config_changed", { interface: { ipv4, ipv6, upstream_dns: this.#upstreamDns() } });
-      }
-      this.#pushResourceChanges(session, before.get(session.owner) ?? []);
-    }
-    this.#revokeChangedFlows(previous);
-    this.#pushUpdatesToGateways(previous);
+  #isTokenOf(
+    role: Session["role"],
+    holder: {
+      readonly tokenDigest: Uint8Array;
+      readonly expiresAt: UnixTime | undefined;
+      readonly owner: string;
+    },
+    now: UnixTime,
+  ): boolean {
+    const owner = this.#tokens.find(role, holder.tokenDigest, now);
+    return owner?.name === holder.owner && owner.expiresAt === holder.expiresAt;
   }
 
-  #pushResourceChanges(session: Session, before: readonly ConfiguredResource[]): void {
-    const after = this.#resourcesOf(session.owner);
-    const ids = new Set(after.map(resourceId));
-    for (const resource of before)
-      if (!ids.has(resourceId(resource))) this.#push(session, "resource_deleted", resourceId(resource));
-    const old = new Map(before.map((resource) => [resourceId(resource), JSON.stringify(renderForClient(resource))]));
-    for (const resource of after) {
-      const rendered = renderForClient(resource);
-      if (old.get(resourceId(resource)) !== JSON.stringify(rendered))
-        this.#push(session, "resource_created_or_updated", rendered);
+  #pushResourceChanges(
+    session: Session,
+    before: Grants,
+    counts: { created_or_updated: number; deleted: number },
+  ): void {
+    const render = (grants: Grants) =>
+      new Map(
+        grants
+          .resourcesOf(session.owner)
+          .flatMap((resource) =>
+            renderForClient(resource, session.version).map((json) => [resourceId(resource), json] as const),
+          ),
+      );
+    const old = render(before);
+    const current = render(this.#grants);
+    for (const id of old.keys()) {
+      if (current.has(id)) continue;
+      this.#push(session, "resource_deleted", id);
+      counts.deleted++;
+    }
+    for (const [id, resource] of current) {
+      if (JSON.stringify(old.get(id)) === JSON.stringify(resource)) continue;
+      this.#push(session, "resource_created_or_updated", resource);
+      counts.created_or_updated++;
     }
   }
 
-  /** Ends flows whose resource is no longer granted, or leads elsewhere. */
-  #revokeChangedFlows(previous: Configuration): void {
-    const routing = new Map(previous.resources.map((resource) => [resourceId(resource), routingOf(resource)]));
-    this.#revoke((flow) => {
-      const resource = this.#resourceOf(flow.actor, flow.resourceId);
+  /** Ends flows whose token or grant is gone, or whose resource leads elsewhere; how many gateways were told. */
+  #revokeFlows(before: Grants, now: UnixTime): number {
+    const routing = new Map(
+      before.configuration.resources.map((resource) => [resourceId(resource), routingOf(resource)]),
+    );
+    this.#flows.revoke((flow) => {
+      const holder = { tokenDigest: flow.tokenDigest, expiresAt: flow.expiresAt, owner: flow.actor };
+      if (!this.#isTokenOf("client", holder, now)) return true;
+      const resource = this.#grants.resource(flow.actor, flow.resourceId);
       return resource === undefined || routing.get(flow.resourceId) !== routingOf(resource);
     });
-  }
-
-  #revoke(ended: (flow: Flow) => boolean): void {
-    const rejected = new Set<string>();
-    for (const [id, flow] of this.#flows) {
-      if (!ended(flow)) continue;
-      this.#flows.delete(id);
-      const key = `${flow.gatewayId} ${flow.clientId} ${flow.resourceId}`;
-      if (rejected.has(key)) continue;
-      rejected.add(key);
-      for (const session of this.#sessions)
-        if (session.role === "gateway" && session.id === flow.gatewayId)
-          this.#push(session, "reject_access", {
-            flow_id: id,
-            client_id: flow.clientId,
-            resource_id: flow.resourceId,
-          });
-    }
-  }
-
-  #pushUpdatesToGateways(previous: Configuration): void {
-    const old = new Map(
-      previous.resources.map((resource) => [resourceId(resource), JSON.stringify(renderForGateway(resource))]),
+    const gateways = new Set(
+      [...this.#sessions].filter(({ role, joined }) => role === "gateway" && joined).map(({ id }) => id),
     );
-    const served = new Set(Array.from(this.#flows.values(), (flow) => `${flow.gatewayId} ${flow.resourceId}`));
-    for (const resource of this.#configuration.resources) {
-      const id = resourceId(resource);
-      const rendered = renderForGateway(resource);
-      if (old.get(id) === JSON.stringify(rendered)) continue;
-      for (const session of this.#sessions)
-        if (session.role === "gateway" && served.has(`${session.id} ${id}`))
+    let count = 0;
+    for (const id of gateways) count += this.#pushRejections(id);
+    return count;
+  }
+
+  #pushRejections(gatewayId: string): number {
+    const flows = this.#flows.takeRevoked(gatewayId);
+    for (const { id, clientId, resourceId } of flows)
+      this.#pushToDevice("gateway", gatewayId, "reject_access", {
+        flow_id: id,
+        client_id: clientId,
+        resource_id: resourceId,
+      });
+    return flows.length;
+  }
+
+  #pushUpdatesToGateways(before: Grants): void {
+    const old = new Map(before.configuration.resources.map((resource) => [resourceId(resource), resource]));
+    for (const session of this.#sessions) {
+      if (session.role !== "gateway" || !session.joined) continue;
+      const served = this.#flows.servedBy(session.id);
+      for (const resource of this.configuration.resources) {
+        const previous = old.get(resourceId(resource));
+        if (previous === undefined || !served.has(resourceId(resource))) continue;
+        const [rendered] = renderForGateway(resource, session.version);
+        const [renderedBefore] = renderForGateway(previous, session.version);
+        if (rendered !== undefined && JSON.stringify(rendered) !== JSON.stringify(renderedBefore))
           this.#push(session, "resource_updated", rendered);
+      }
     }
   }
 
   #recordFlow(client: Session, gateway: Session, resource: string): string {
-    const id = randomUuid(this.#random);
-    const flow = { clientId: client.id, actor: client.owner, gatewayId: gateway.id, resourceId: resource };
-    remember(this.#flows, id, flow, MAX_FLOWS);
-    return id;
+    const flow: Flow = {
+      id: randomUuid(this.#random),
+      clientId: client.id,
+      gatewayId: gateway.id,
+      resourceId: resource,
+      actor: client.owner,
+      tokenDigest: client.tokenDigest,
+      expiresAt: client.expiresAt,
+    };
+    this.#flows.add(flow);
+    return flow.id;
   }
 
-  /** Resources that a policy grants to an actor, each once, in the file's order. */
-  #resourcesOf(actorName: string): ConfiguredResource[] {
-    const { actors, policies, resources } = this.#configuration;
-    const groups = actors.find(({ name }) => name === actorName)?.groups ?? [];
-    const granted = new Set(
-      policies
-        .filter(({ actor, group }) => actor === actorName || (group !== undefined && groups.includes(group)))
-        .map(({ resource }) => resource),
-    );
-    return resources.filter(({ name }) => granted.has(name));
-  }
-
-  #resourceOf(actorName: string, id: string | undefined): ConfiguredResource | undefined {
-    return this.#resourcesOf(actorName).find((resource) => resourceId(resource) === id);
-  }
-
+  /** Gateways that can reach a resource, each once: a device that is signed in twice is represented by its latest session. */
   #gatewaysOf(resource: ConfiguredResource): Session[] {
-    return [...this.#sessions].filter(
-      (session) => session.role === "gateway" && session.joined && resource.sites.includes(session.owner),
-    );
+    const byId = new Map<string, Session>();
+    for (const session of this.#sessions)
+      if (session.role === "gateway" && session.joined && resource.sites.includes(session.owner))
+        byId.set(session.id, session);
+    return [...byId.values()];
   }
 
-  #upstreamDns(): object[] {
-    return this.#configuration.upstream_dns.map((address) => ({ protocol: "ip_port", address: address.toString() }));
+  #interfaceOf({ role, addresses }: Session): object {
+    const { ipv4, ipv6 } = addresses ?? {};
+    return role === "client" ? { ipv4, ipv6, upstream_dns: upstreamDns(this.configuration) } : { ipv4, ipv6 };
   }
 
-  #relays(expiresAt: UnixTime | undefined): object[] {
-    return this.#configuration.relays.static.map(({ address, username, password }) => ({
-      id: derivedId("relay", address.toString()),
-      type: "turn",
-      addr: address.toString(),
-      username,
-      password,
-      expires_at: Math.floor((expiresAt ?? FAR_FUTURE) / 1000),
-    }));
+  /** To all sessions of a device: one of two sockets may be dead without anybody knowing (spec 01, section 11.11). */
+  #pushToDevice(role: Session["role"], id: string, event: string, payload: unknown): void {
+    for (const session of this.#sessions)
+      if (session.role === role && session.joined && session.id === id) this.#push(session, event, payload);
   }
 
   #push(session: Session, event: string, payload: unknown): void {
@@ -514,10 +545,21 @@ export class PortalState {
   #send(session: Session, message: object): void {
     this.#outputs.push({ type: "send", session, text: JSON.stringify(message) });
   }
+
+  #close(session: Session): void {
+    this.#outputs.push({ type: "close", session });
+    this.disconnected(session);
+  }
 }
 
-/** 2038-01-01: what relays are told where a token has no end (spec 01, section 14.6). */
-const FAR_FUTURE: UnixTime = Date.UTC(2038, 0, 1);
+/** Whether client, gateway and resource go together (spec 01, sections 11.5 and 11.6). */
+function isUsable(client: Session, gateway: Session, resource: ConfiguredResource): boolean {
+  return isCompatible(client.version, gateway.version) && renderForGateway(resource, gateway.version).length > 0;
+}
+
+function upstreamDns(configuration: Configuration): object[] {
+  return configuration.upstream_dns.map((address) => ({ protocol: "ip_port", address: address.toString() }));
+}
 
 /** Adds an entry to a bounded map; the oldest one goes when it is full. */
 function remember<V>(map: Map<string, V>, key: string, value: V, capacity: number): void {
@@ -526,40 +568,4 @@ function remember<V>(map: Map<string, V>, key: string, value: V, capacity: numbe
     if (oldest !== undefined) map.delete(oldest);
   }
   map.set(key, value);
-}
-
-interface Message {
-  readonly topic: string;
-  readonly event: string;
-  readonly payload: unknown;
-  readonly ref: unknown;
-}
-
-function parseMessage(text: string): Message | undefined {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (error) {
-    // Not JSON: the sender's mistake, hence a value.
-    if (error instanceof SyntaxError) return undefined;
-    throw error;
-  }
-  const topic = stringField(value, "topic");
-  const event = stringField(value, "event");
-  if (topic === undefined || event === undefined) return undefined;
-  return { topic, event, payload: field(value, "payload"), ref: field(value, "ref") };
-}
-
-function field(value: unknown, name: string): unknown {
-  return typeof value === "object" && value !== null ? ((value as Record<string, unknown>)[name] ?? null) : null;
-}
-
-function stringField(value: unknown, name: string): string | undefined {
-  const text = field(value, name);
-  return typeof text === "string" ? text : undefined;
-}
-
-function stringList(value: unknown, name: string): string[] {
-  const list = field(value, name);
-  return Array.isArray(list) ? list.filter((item): item is string => typeof item === "string") : [];
 }

@@ -9,6 +9,7 @@ import { SocketAddress } from "../../base/address.js";
 const MAX_CONNECTIONS = 64;
 /** How long a probe may take to send its request (milliseconds). */
 const REQUEST_TIMEOUT = 5000;
+const TIMEOUTS = { requestTimeout: REQUEST_TIMEOUT, connectionsCheckingInterval: REQUEST_TIMEOUT };
 
 /** The endpoint cannot be opened. */
 export class HealthEndpointError extends Error {
@@ -28,7 +29,7 @@ export class HealthEndpoint {
     const parsed = SocketAddress.parse(address);
     if (parsed === undefined)
       throw new HealthEndpointError(`"${address}" is not an address with port, as 0.0.0.0:8080`);
-    const server = createServer({ requestTimeout: REQUEST_TIMEOUT }, (request, response) => {
+    const server = createServer(TIMEOUTS, (request, response) => {
       response.writeHead(statusOf(request), { Connection: "close" }).end();
     });
     server.maxConnections = MAX_CONNECTIONS;

@@ -23,6 +23,8 @@ export class LogOutput {
     this.#stream = stream;
     this.#closed = new Promise((resolve) => {
       stream.once("close", resolve);
+      // What pino does about a reader that is gone does not include this event.
+      stream.once("error", () => resolve());
     });
     stream.on("drop", () => {
       this.#lost += 1;
@@ -35,6 +37,7 @@ export class LogOutput {
     });
     stream.on("error", () => {
       // The reader is gone or the disk is full. The stream would offer the same bytes for ever: no more of it.
+      if (this.#state === "failed") return;
       this.#state = "failed";
       this.#lost += 1;
       stream.destroy();

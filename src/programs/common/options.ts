@@ -1,6 +1,7 @@
 // Options that several programs have (spec 05, sections 1.3, 6.1 and 9.1), and how a program tells of errors.
 
 import { InvalidArgumentError, Option } from "commander";
+import { SocketAddress } from "../../base/address.js";
 import type { Duration } from "../../base/time.js";
 import { parseDuration } from "./duration.js";
 
@@ -13,7 +14,10 @@ const MAX_WORKERS = 8;
 
 /** `--api-url`. */
 export function apiUrlOption(): Option {
-  return new Option("-u, --api-url <url>", "the portal").env("FIREZONE_API_URL").default(DEFAULT_API_URL);
+  return new Option("-u, --api-url <url>", "the portal")
+    .env("FIREZONE_API_URL")
+    .argParser(urlArgument)
+    .default(DEFAULT_API_URL);
 }
 
 /** `--firezone-name`. */
@@ -41,11 +45,24 @@ export function workersOption(): Option {
   return new Option("-w, --workers <number>", "datapath threads").argParser(workersArgument).default(1);
 }
 
+/** An address with port on a command line. An empty variable is an error, as for every option with a type (spec 05, section 1.3). */
+export function socketAddressArgument(text: string): SocketAddress {
+  const address = SocketAddress.parse(text);
+  if (address === undefined) throw new InvalidArgumentError('not an address with port: write it as "127.0.0.1:8080".');
+  return address;
+}
+
 /** A duration on a command line, in milliseconds. */
 export function durationArgument(text: string): Duration {
   const duration = parseDuration(text);
   if (duration === undefined) throw new InvalidArgumentError('not a duration: write it as "30m" or "1h 30m".');
   return duration;
+}
+
+/** Which schemes will do is for the login URL to say. */
+function urlArgument(text: string): string {
+  if (!URL.canParse(text)) throw new InvalidArgumentError('not a URL: write it as "wss://portal.example.com".');
+  return text;
 }
 
 function workersArgument(text: string): number {

@@ -17,6 +17,7 @@ import { parseConfiguration } from "../../portal/server/configuration.js";
 import { AddressBook } from "../../portal/server/identity.js";
 import { PortalState, type Session } from "../../portal/server/state.js";
 import { encodeKey } from "../../portal/values.js";
+import { monotonicNow } from "../../system/clock.js";
 import { nodeCrypto, systemRandom } from "../../system/crypto.js";
 import { ClientState } from "../../tunnel/client-state.js";
 import type { ClientEvent, GatewayEvent } from "../../tunnel/events.js";
@@ -31,6 +32,8 @@ import type { TargetLog } from "./log.js";
 export const PERFORMANCES = 8;
 /** Simulated time of one performance in milliseconds. */
 const DURATION = 1000;
+/** Milliseconds after which the event loop has its turn. */
+const SLICE = 2;
 /** Steps of a performance at most; a few hundred are usual. */
 const MAX_STEPS = 10_000;
 
@@ -57,14 +60,19 @@ const SILENT: TargetLog = {
 };
 
 /**
- * Performs until the code is warm, and lets the event loop have its turn after every performance.
+ * Performs until the code is warm, in slices of some milliseconds between which the event loop does what is really to be done.
  *
- * @param isCancelled asked before every performance: whether the program has come to its end or has real work.
+ * @param isCancelled whether the program has come to its end.
  */
 export async function rehearse(isCancelled: () => boolean): Promise<void> {
-  for (let performance = 0; performance < PERFORMANCES && !isCancelled(); performance++) {
-    perform();
-    await new Promise((resolve) => setImmediate(resolve));
+  for (let performance = 0; performance < PERFORMANCES; performance++) {
+    let sliceEnd = monotonicNow() + SLICE;
+    for (const _step of new Stage().steps()) {
+      if (monotonicNow() < sliceEnd) continue;
+      await new Promise((resolve) => setImmediate(resolve));
+      if (isCancelled()) return;
+      sliceEnd = monotonicNow() + SLICE;
+    }
   }
 }
 
@@ -79,7 +87,7 @@ export interface Performance {
 /** One performance, from sign-in to a packet to a second resource over the same connection. */
 export function perform(): Performance {
   const stage = new Stage();
-  stage.run();
+  for (const _step of stage.steps());
   return stage.result;
 }
 
@@ -132,20 +140,21 @@ class Stage {
     this.#actors = [this.#castGateway(gatewayNode.publicKey), this.#castClient(clientNode.publicKey)];
   }
 
-  run(): void {
+  /** The performance, one message or event after the other. */
+  *steps(): Generator<void> {
     for (const { channel } of this.#actors) {
       channel.handleTimeout(this.#now);
       channel.handleOpened(this.#now);
     }
     this.#client.addLocalHostCandidate(CLIENT_ADDRESS, this.#now);
     this.#gateway.addLocalHostCandidate(GATEWAY_ADDRESS, this.#now);
-    this.#settle();
+    yield* this.#settle();
     for (const resource of RESOURCES) {
       if (this.#clientIp !== undefined)
         this.#client.handlePacket(undefined, packet(this.#clientIp, resource), this.#now);
-      this.#settle();
+      yield* this.#settle();
       this.#now += DURATION / RESOURCES.length;
-      this.#settle();
+      yield* this.#settle();
     }
   }
 
@@ -249,10 +258,14 @@ class Stage {
   }
 
   /** Passes on everything that is under way until nothing is, at the present time. */
-  #settle(): void {
+  *#settle(): Generator<void> {
     for (let step = 0; step < MAX_STEPS; step++) {
       let busy = this.#runPortal();
-      for (const actor of this.#actors) busy = this.#runActor(actor) || busy;
+      yield;
+      for (const actor of this.#actors) {
+        busy = this.#runActor(actor) || busy;
+        yield;
+      }
       if (!busy) return;
     }
   }
