@@ -1,7 +1,7 @@
 // Parts of messages that clients and gateways share (spec 01, sections 6 and 7.2).
 
 import { z } from "zod";
-import { idSchema, ipSchema, socketAddressSchema } from "./values.js";
+import { idSchema, ipSchema, ipv4Schema, ipv6Schema, socketAddressSchema } from "./values.js";
 
 /** An array whose malformed elements are skipped one by one (spec 01, section 13, defect 8); absent or null: empty. */
 export function lenientArray<T extends z.ZodType>(element: T) {
@@ -21,8 +21,8 @@ export function lenientArray<T extends z.ZodType>(element: T) {
 /** Tunnel addresses and DNS servers (spec 01, section 6.1). */
 export const interfaceSchema = z
   .object({
-    ipv4: ipSchema,
-    ipv6: ipSchema,
+    ipv4: ipv4Schema,
+    ipv6: ipv6Schema,
     upstream_dns: lenientArray(z.object({ protocol: z.literal("ip_port"), address: socketAddressSchema })),
   })
   .transform((value) => ({

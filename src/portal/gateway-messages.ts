@@ -9,7 +9,7 @@ import {
   relaysPresenceSchema,
   relaysSchema,
 } from "./common-messages.js";
-import { gatewayResourceSchema, idSchema, ipSchema, keySchema } from "./values.js";
+import { gatewayResourceSchema, idSchema, ipv4Schema, ipv6Schema, keySchema } from "./values.js";
 
 /** Unix seconds, or null: never expires. Must be present. As milliseconds. */
 const expirySchema = z
@@ -36,7 +36,7 @@ export const gatewayPushSchema = z.discriminatedUnion("event", [
         expires_at: expirySchema,
         client: z.object({
           id: idSchema,
-          peer: z.object({ public_key: keySchema, preshared_key: keySchema, ipv4: ipSchema, ipv6: ipSchema }),
+          peer: z.object({ public_key: keySchema, preshared_key: keySchema, ipv4: ipv4Schema, ipv6: ipv6Schema }),
           payload: z.object({ ice_parameters: iceCredentialsSchema, domain: domainRequestSchema }),
         }),
       })
@@ -62,8 +62,8 @@ export const gatewayPushSchema = z.discriminatedUnion("event", [
         resource: gatewayResourceSchema,
         expires_at: expirySchema,
         payload: domainRequestSchema,
-        client_ipv4: ipSchema.optional(),
-        client_ipv6: ipSchema.optional(),
+        client_ipv4: ipv4Schema.optional(),
+        client_ipv6: ipv6Schema.optional(),
       })
       .transform((value) => ({
         ref: value.ref,

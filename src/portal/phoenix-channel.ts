@@ -137,6 +137,11 @@ export class PhoenixChannel {
   handleText(text: string, now: Instant): void {
     if (this.#state.name !== "joining" && this.#state.name !== "joined") return;
     const message = parseEnvelope(text);
+    if (message === undefined && isTruncated(text)) {
+      // Whatever cut it may have cut more: the connection is not to be trusted.
+      this.#restart("the portal sent half a message", now);
+      return;
+    }
     if (message === undefined) {
       this.#events.push({ type: "ignored", what: "a frame that is no Phoenix message" });
       return;
@@ -304,6 +309,18 @@ function parseEnvelope(text: string): Envelope | undefined {
   const { event, payload, ref } = value;
   if (typeof event !== "string" || (ref !== null && ref !== undefined && typeof ref !== "number")) return undefined;
   return { event, payload, ref: typeof ref === "number" ? ref : undefined };
+}
+
+/** Whether a text that is no JSON ends too early: inside a string, an object or a list, or before anything. */
+function isTruncated(text: string): boolean {
+  let depth = 0;
+  // Strings with their escapes count as one; what is left of a quotation mark has no end.
+  for (const [token] of text.matchAll(/"(?:[^"\\]|\\.)*"|["{}[\]]/gs)) {
+    if (token === '"') return true;
+    if (token === "{" || token === "[") depth++;
+    if (token === "}" || token === "]") depth--;
+  }
+  return depth > 0 || text.trim() === "";
 }
 
 type Reply =

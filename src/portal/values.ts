@@ -1,10 +1,10 @@
 // JSON types that several portal messages share (spec 01, section 6), as zod schemas that yield this project's values.
 
 import { z } from "zod";
-import { IpAddress, IpPrefix, SocketAddress } from "../base/address.js";
+import { type AddressFamily, IpAddress, IpPrefix, SocketAddress } from "../base/address.js";
 
-/** A UUID in text. */
-export const idSchema = z.uuid();
+/** A UUID in text, of whatever version. */
+export const idSchema = z.guid();
 
 function parsed<T>(what: string, parse: (text: string) => T | undefined) {
   return z.string().transform((text, context): T => {
@@ -21,11 +21,22 @@ export const keySchema = parsed("a key of 32 bytes in Base64", decodeKey);
 /** An IP address. */
 export const ipSchema = parsed("an IP address", (text) => IpAddress.parse(text));
 
+/** An IPv4 address. */
+export const ipv4Schema = parsed("an IPv4 address", (text) => ofFamily(4, text));
+
+/** An IPv6 address. */
+export const ipv6Schema = parsed("an IPv6 address", (text) => ofFamily(6, text));
+
 /** A socket address. */
 export const socketAddressSchema = parsed("a socket address", (text) => SocketAddress.parse(text));
 
 /** A network in canonical form; a bare address is accepted as a host prefix. */
 export const prefixSchema = parsed("a network without host bits", (text) => IpPrefix.parse(text));
+
+function ofFamily(family: AddressFamily, text: string): IpAddress | undefined {
+  const address = IpAddress.parse(text);
+  return address?.family === family ? address : undefined;
+}
 
 /** Decodes a Base64 key; `undefined` unless it is canonical and has 32 bytes. */
 export function decodeKey(text: string): Uint8Array | undefined {

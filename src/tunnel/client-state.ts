@@ -166,7 +166,10 @@ export class ClientState implements StateMachine<ClientEvent> {
   /** Replaces the set of resources that the user switched off. */
   setDisabledResources(ids: ReadonlySet<string>, now: Instant): void {
     this.#disabled = new Set(ids);
-    for (const id of ids) this.#detach(id, now);
+    for (const id of ids) {
+      this.#detach(id, now);
+      this.#intentSentAt.delete(id);
+    }
     this.#updateTables();
   }
 
@@ -377,7 +380,7 @@ export class ClientState implements StateMachine<ClientEvent> {
 
   #store(resource: Resource, now: Instant): void {
     const before = this.#resources.get(resource.id);
-    if (before !== undefined && isRoutedDifferently(before, resource)) this.#detach(resource.id, now);
+    if (before !== undefined && isRoutedDifferently(before, resource)) this.#remove(resource.id, now);
     this.#resources.set(resource.id, resource);
   }
 

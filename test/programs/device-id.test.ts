@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
@@ -21,7 +21,7 @@ test("spec 05, 15.9: the first start makes a UUIDv4, the second reads it; the di
   assert.deepEqual(readdirSync(dirname(path)), ["firezone-id.json"]);
 });
 
-test("spec 05, 6.3: the id of a file is used in lower case; an invalid file is replaced", (t) => {
+test("spec 05, 6.3: the id of a file is used in lower case; an invalid or unreadable file is replaced", (t) => {
   const path = join(temporaryDirectory(t), "firezone-id.json");
   writeFileSync(path, '{"id":"0F0E0D0C-0B0A-4908-8706-050403020100"}');
   assert.equal(clientDeviceId(undefined, path), "0f0e0d0c-0b0a-4908-8706-050403020100");
@@ -31,6 +31,10 @@ test("spec 05, 6.3: the id of a file is used in lower case; an invalid file is r
     assert.match(id, UUID_V4, invalid);
     assert.equal(clientDeviceId(undefined, path), id);
   }
+  // Root can read everything but this.
+  rmSync(path);
+  symlinkSync(path, path);
+  assert.match(clientDeviceId(undefined, path), UUID_V4);
 });
 
 test("spec 05, 6.3: the id that a later version stored is not lost", (t) => {
@@ -76,7 +80,7 @@ test("spec 05, 9.1: an id that cannot be kept is an error that names the variabl
   // Nothing stays behind when the last step fails.
   const taken = join(directory, "taken");
   mkdirSync(join(taken, "id", "x"), { recursive: true });
-  assert.throws(() => gatewayDeviceId(undefined, join(taken, "id")), DeviceIdError);
+  assert.throws(() => clientDeviceId(undefined, join(taken, "id")), DeviceIdError);
   assert.deepEqual(readdirSync(taken), ["id"]);
 });
 

@@ -165,3 +165,12 @@ test("spec 05, 2.4: lines that find the queue full are dropped and counted, and 
   assert.equal(lines.length, 40 - lost + 1);
   assert.equal(JSON.parse(lines.at(-1) ?? "").lines, lost);
 });
+
+test("spec 05, 2.4: a full disk does not end the program; what is lost is counted", async () => {
+  const log = createLog({ format: "json", directives: undefined, destination: openSync("/dev/full", "a") });
+  log.target("a").info("first");
+  await log.close();
+  log.target("a").info("second");
+  await log.close();
+  assert.equal(log.lost, 2);
+});

@@ -79,7 +79,10 @@ export interface Nat {
 }
 
 /** A state machine with sockets and a datapath. */
-export class SimulatedHost<Event extends { readonly type: string } = NodeEvent, M extends Machine<Event> = Machine<Event>> {
+export class SimulatedHost<
+  Event extends { readonly type: string } = NodeEvent,
+  M extends Machine<Event> = Machine<Event>,
+> {
   readonly name: string;
   readonly machine: M;
   /** Local addresses; the first of a family is the source of what has none. */
@@ -96,6 +99,8 @@ export class SimulatedHost<Event extends { readonly type: string } = NodeEvent, 
   nat: Nat | undefined;
   /** What the test does with events, after the datapath. */
   onEvent: (event: Event, now: Instant) => void = () => undefined;
+  /** What the test does with a packet that has arrived. */
+  onPacket: (delivery: Delivery) => void = () => undefined;
 
   readonly #connections = new Map<string, Connection>();
   readonly #sessions = new Map<number, Session>();
@@ -122,7 +127,9 @@ export class SimulatedHost<Event extends { readonly type: string } = NodeEvent, 
 
   /** Events of one type. */
   of<T extends Event["type"]>(type: T): Extract<Event, { readonly type: T }>[] {
-    return this.events.map(({ event }) => event).filter((event): event is Extract<Event, { type: T }> => event.type === type);
+    return this.events
+      .map(({ event }) => event)
+      .filter((event): event is Extract<Event, { type: T }> => event.type === type);
   }
 
   /** Sends a packet over a connection, as the datapath does for a packet whose route leads there. */
@@ -173,7 +180,11 @@ export class SimulatedHost<Event extends { readonly type: string } = NodeEvent, 
       connection.activity.receivedAt = Math.floor(now);
       if (packet.length > 0) connection.activity.receivedDataAt = Math.floor(now);
     }
-    if (packet.length > 0) this.delivered.push({ at: now, connection: session.connection, packet });
+    if (packet.length > 0) {
+      const delivery = { at: now, connection: session.connection, packet };
+      this.delivered.push(delivery);
+      this.onPacket(delivery);
+    }
     if (session.confirmed) return;
     session.confirmed = true;
     this.machine.handleSessionConfirmed(session.connection, session.localIndex, now);
@@ -415,7 +426,8 @@ export class SimulatedNetwork {
       .add(XorMappedAddress, source)
       .addFingerprint()
       .finish();
-    if (!this.isBlocked(server, source, answer)) this.schedule(this.latency, () => this.#deliver(server, source, answer));
+    if (!this.isBlocked(server, source, answer))
+      this.schedule(this.latency, () => this.#deliver(server, source, answer));
   }
 }
 
@@ -472,12 +484,7 @@ export class NodePair {
   /** The gateway accepts an offer, and the client its answer. */
   connectWith(offer: Offer): void {
     this.network.schedule(this.#signallingLatency, () => {
-      const answer = this.gateway.machine.acceptConnection(
-        CLIENT_ID,
-        offer,
-        this.client.machine.publicKey,
-        this.now,
-      );
+      const answer = this.gateway.machine.acceptConnection(CLIENT_ID, offer, this.client.machine.publicKey, this.now);
       this.gateway.drain(this.now);
       if (answer === undefined) return;
       this.network.schedule(this.#signallingLatency, () => {

@@ -3,6 +3,7 @@
 import { type Document, isMap, isNode, isScalar, LineCounter, parseDocument } from "yaml";
 import { z } from "zod";
 import { IpAddress, IpPrefix, SocketAddress } from "../../base/address.js";
+import { resourceId } from "./rendering.js";
 
 /** One thing that is wrong with a file. */
 export interface ConfigurationProblem {
@@ -77,29 +78,33 @@ function parsePattern(text: string): string | undefined {
   return /^(?:[\p{L}\p{N}_*?-]{1,63}\.)*[\p{L}\p{N}_*?-]{1,63}$/u.test(pattern) ? pattern : undefined;
 }
 
-const resourceSchema = z.discriminatedUnion("type", [
-  z
-    .strictObject({
-      type: z.literal("ip"),
+const resourceSchema = z.discriminatedUnion(
+  "type",
+  [
+    z
+      .strictObject({
+        type: z.literal("ip"),
+        ...resourceCommon,
+        address: custom((text) => IpAddress.parse(text), "an address like 10.0.0.1"),
+        filters: z.array(filterSchema).default([]),
+      })
+      .transform((resource) => ({ ...resource, type: "cidr" as const, address: IpPrefix.host(resource.address) })),
+    z.strictObject({
+      type: z.literal("cidr"),
       ...resourceCommon,
-      address: custom((text) => IpAddress.parse(text), "an address like 10.0.0.1"),
+      address: custom((text) => IpPrefix.parse(text), "a network like 10.0.0.0/8 (host bits zero), or an address"),
       filters: z.array(filterSchema).default([]),
-    })
-    .transform((resource) => ({ ...resource, type: "cidr" as const, address: IpPrefix.host(resource.address) })),
-  z.strictObject({
-    type: z.literal("cidr"),
-    ...resourceCommon,
-    address: custom((text) => IpPrefix.parse(text), "a network like 10.0.0.0/8 (host bits zero), or an address"),
-    filters: z.array(filterSchema).default([]),
-  }),
-  z.strictObject({
-    type: z.literal("dns"),
-    ...resourceCommon,
-    address: custom(parsePattern, "a name like www.example.com, or a pattern like **.example.com"),
-    filters: z.array(filterSchema).default([]),
-  }),
-  z.strictObject({ type: z.literal("internet"), ...resourceCommon }),
-]);
+    }),
+    z.strictObject({
+      type: z.literal("dns"),
+      ...resourceCommon,
+      address: custom(parsePattern, "a name like www.example.com, or a pattern like **.example.com"),
+      filters: z.array(filterSchema).default([]),
+    }),
+    z.strictObject({ type: z.literal("internet"), ...resourceCommon }),
+  ],
+  { error: "a type is missing: cidr, ip, dns or internet" },
+);
 
 const schema = z.strictObject({
   sites: z.array(z.strictObject({ name: nameSchema, tokens: z.array(tokenSchema).default([]) })).default([]),
@@ -213,9 +218,7 @@ function readableIssues(issue: z.core.$ZodIssue): Issue[] {
     const meant = issue.errors.reduce((best, other) => (depth(other) > depth(best) ? other : best));
     // None got further than the value itself: all alternatives failed at once.
     if (depth(meant) > 0)
-      return meant
-        .flatMap(readableIssues)
-        .map((inner) => ({ ...inner, path: [...issue.path, ...inner.path] }));
+      return meant.flatMap(readableIssues).map((inner) => ({ ...inner, path: [...issue.path, ...inner.path] }));
     return [{ path: issue.path, message: meant[0]?.message ?? issue.message }];
   }
   return [{ path: issue.path, message: issue.message }];
@@ -230,7 +233,8 @@ function* crossCheck(configuration: Configuration): Generator<Issue> {
   const siteNames = new Set(sites.map(({ name }) => name));
   for (const [index, resource] of resources.entries())
     for (const [number, site] of resource.sites.entries())
-      if (!siteNames.has(site)) yield { path: ["resources", index, "sites", number], message: `there is no site "${site}"` };
+      if (!siteNames.has(site))
+        yield { path: ["resources", index, "sites", number], message: `there is no site "${site}"` };
 
   const ids = new Set<string>();
   for (const [index, resource] of resources.entries()) {

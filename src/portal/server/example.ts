@@ -17,7 +17,8 @@ actors:
       - replace-this-client-token
       - { token: replace-this-temporary-token, expires_at: "2030-01-01T00:00:00Z" }
 
-# What can be reached. Types: cidr (a network or an address), dns (a name, * and ? allowed), internet (everything).
+# What can be reached. Types: cidr (a network), ip (an address), dns (a name; **, * and ? allowed),
+# internet (everything).
 resources:
   - name: intranet
     type: cidr
@@ -42,6 +43,10 @@ relays:
   tokens: []
   static: []
 
-# DNS servers for clients.
+# DNS servers for clients, with or without port.
 upstream_dns: []
+
+# Reverse proxies in front of the portal, as networks: what they say of where a program is (X-Forwarded-For,
+# x-geo-location-coordinates) is believed.
+trusted_proxies: []
 `;

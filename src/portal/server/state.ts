@@ -92,8 +92,7 @@ export class PortalState {
 
   /** Judges a login. The session is online once it has joined; {@link disconnected} must be called at its end. */
   login(role: Session["role"], login: Login, now: UnixTime): LoginResult {
-    if (login.token === undefined || login.token === "")
-      return { type: "refused", status: 401, text: "Missing token" };
+    if (login.token === undefined || login.token === "") return { type: "refused", status: 401, text: "Missing token" };
     const digest = tokenDigest(login.token);
     const owner = this.#tokens.find(role, digest, now);
     if (owner === undefined) return { type: "refused", status: 401, text: "Invalid token" };

@@ -29,7 +29,7 @@ export function clientDeviceId(given: string | undefined, path = CLIENT_ID_PATH)
   return keeping(path, () => {
     mkdirSync(dirname(path), { recursive: true });
     chmodSync(dirname(path), CLIENT_DIRECTORY_MODE);
-    const known = parseClientId(readIfThere(path));
+    const known = parseClientId(readIfReadable(path));
     if (known !== undefined) return known;
     const id = randomUuid(systemRandom);
     replaceFile(path, JSON.stringify({ id }));
@@ -65,6 +65,16 @@ function parseClientId(text: string | undefined): string | undefined {
     return UUID.test(lower) || HASHED_ID.test(lower) ? lower : undefined;
   } catch (error) {
     if (error instanceof SyntaxError) return undefined;
+    throw error;
+  }
+}
+
+/** An unreadable file counts as none, too. */
+function readIfReadable(path: string): string | undefined {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    if (error instanceof Error && "code" in error) return undefined;
     throw error;
   }
 }
