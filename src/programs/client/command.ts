@@ -114,7 +114,7 @@ async function run(options: Options): Promise<void> {
     });
     if (options.check) {
       target.info("Check passed");
-      log.close();
+      await log.close();
       return;
     }
     await runProgram(options, {
@@ -129,7 +129,7 @@ async function run(options: Options): Promise<void> {
   } catch (error) {
     fail(log, messageOf(error));
   }
-  log?.close();
+  await log?.close();
 }
 
 async function runProgram(options: Options, start: Parameters<typeof ClientProgram.start>[0]): Promise<void> {

@@ -1,6 +1,7 @@
 // `wirelane gateway`: the command line, variables and exit statuses of the reference (spec 05, section 9).
 
 import { Command, Option } from "commander";
+import type { SocketAddress } from "../../base/address.js";
 import { loginUrl } from "../../portal/login-url.js";
 import { nodeCrypto, systemRandom } from "../../system/crypto.js";
 import { hostInfo, userAgent } from "../../system/linux/host-info.js";
@@ -17,6 +18,7 @@ import {
   firezoneNameOption,
   logFormatOption,
   messageOf,
+  socketAddressArgument,
   USAGE_ERROR,
   workersOption,
 } from "../common/options.js";
@@ -49,7 +51,7 @@ interface Options {
   readonly apiUrl: string;
   readonly firezoneName?: string;
   readonly firezoneId?: string;
-  readonly healthCheckAddr: string;
+  readonly healthCheckAddr: SocketAddress;
   readonly logFormat: "human" | "json";
   readonly maxPartitionTime?: number;
   readonly workers: number;
@@ -66,7 +68,8 @@ export function gatewayCommand(): Command {
     .addOption(
       new Option("--health-check-addr <address:port>", "answers GET /healthz there")
         .env("HEALTH_CHECK_ADDR")
-        .default(DEFAULT_HEALTH_CHECK_ADDRESS),
+        .argParser(socketAddressArgument)
+        .default(socketAddressArgument(DEFAULT_HEALTH_CHECK_ADDRESS), DEFAULT_HEALTH_CHECK_ADDRESS),
     )
     .addOption(
       new Option("-m, --max-partition-time <duration>", "give up on the portal after this long, as 30m or 1d")
@@ -102,7 +105,7 @@ async function run(argument: string | undefined, options: Options): Promise<void
       name: displayName(options.firezoneName),
     });
     try {
-      health = await HealthEndpoint.listen(options.healthCheckAddr);
+      health = await HealthEndpoint.listen(options.healthCheckAddr.toString());
     } catch (error) {
       // Without it the gateway does its work all the same.
       target.warn("The health endpoint is unavailable", { reason: messageOf(error) });
@@ -120,7 +123,7 @@ async function run(argument: string | undefined, options: Options): Promise<void
     fail(log, messageOf(error));
   }
   await health?.close();
-  log?.close();
+  await log?.close();
 }
 
 async function runProgram(start: Parameters<typeof GatewayProgram.start>[0]): Promise<void> {
