@@ -6,8 +6,9 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { randomBelow } from "../../src/base/random.js";
 import { parseStunMessage } from "../../src/stun/message.js";
-import { CLIENT_ID, GATEWAY_ID, NodePair, type SimulatedHost, socketAddress } from "../support/node-network.js";
+import { CLIENT_ID, GATEWAY_ID, NodePair } from "../support/node-network.js";
 import { assertProperty } from "../support/property.js";
+import { type SimulatedHost, socketAddress } from "../support/simulated-host.js";
 
 const SIDES = ["client", "gateway"] as const;
 

@@ -5,14 +5,8 @@ import { test } from "node:test";
 import type { Relay } from "../../src/connection/events.js";
 import { PROBE_INTERVAL } from "../../src/connection/reflexive.js";
 import { parseStunMessage } from "../../src/stun/message.js";
-import {
-  CLIENT_ID,
-  GATEWAY_ID,
-  ipAddress,
-  NodePair,
-  type SimulatedHost,
-  socketAddress,
-} from "../support/node-network.js";
+import { CLIENT_ID, GATEWAY_ID, NodePair } from "../support/node-network.js";
+import { ipAddress, type SimulatedHost, socketAddress } from "../support/simulated-host.js";
 
 const PRIVATE = { clientAddresses: ["10.1.0.2:51820"], gatewayAddresses: ["10.2.0.2:51820"] };
 

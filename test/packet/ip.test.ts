@@ -5,8 +5,8 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { isIcmpError, parseIpPacket, synIdentity } from "../../src/packet/ip.js";
 import { echoPacket, ipPacket, TCP_ACK, TCP_SYN, tcpPacket, udpPacket } from "../support/ip-packets.js";
-import { ipAddress } from "../support/node-network.js";
 import { assertProperty } from "../support/property.js";
+import { ipAddress } from "../support/simulated-host.js";
 
 const IPV4 = { source: ipAddress("192.0.2.1"), destination: ipAddress("198.51.100.1") };
 const IPV6 = { source: ipAddress("2001:db8::1"), destination: ipAddress("2001:db8::2") };

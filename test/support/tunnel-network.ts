@@ -12,17 +12,9 @@ import { isAllowed } from "../../src/tunnel/filters.js";
 import { type GatewayConnections, GatewayState } from "../../src/tunnel/gateway-state.js";
 import type { Resource } from "../../src/tunnel/resources.js";
 import { udpPacket } from "./ip-packets.js";
-import {
-  CLIENT_ID,
-  clientNode,
-  GATEWAY_ID,
-  gatewayNode,
-  ipAddress,
-  SimulatedHost,
-  SimulatedNetwork,
-  socketAddress,
-  UNIX_TIME,
-} from "./node-network.js";
+import { CLIENT_ID, clientNode, GATEWAY_ID, gatewayNode } from "./node-network.js";
+import { ipAddress, SimulatedHost, socketAddress, UNIX_TIME } from "./simulated-host.js";
+import { SimulatedNetwork } from "./simulated-network.js";
 
 /** Site of all resources, unless a test says otherwise. */
 export const SITE = { id: "site", name: "Site" };

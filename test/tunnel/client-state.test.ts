@@ -8,7 +8,7 @@ import { PACKET_BUFFER_CAPACITY } from "../../src/tunnel/packet-buffer.js";
 import { RECENT_GATEWAYS_CAPACITY } from "../../src/tunnel/recent-gateways.js";
 import type { Resource } from "../../src/tunnel/resources.js";
 import { TCP_ACK, TCP_SYN, tcpPacket, udpPacket } from "../support/ip-packets.js";
-import { ipAddress, START } from "../support/node-network.js";
+import { ipAddress, START } from "../support/simulated-host.js";
 import { cidr, drain, INTERFACE, packetTo, SITE, StubClientNode, TUNNEL_IPV4 } from "../support/tunnel-network.js";
 
 const KEY = new Uint8Array(32);

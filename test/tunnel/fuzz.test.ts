@@ -6,9 +6,10 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { type Random, randomBelow } from "../../src/base/random.js";
 import { echoPacket, ipPacket, tcpPacket } from "../support/ip-packets.js";
-import { CLIENT_ID, GATEWAY_ID, ipAddress, socketAddress, UNIX_TIME } from "../support/node-network.js";
+import { CLIENT_ID, GATEWAY_ID } from "../support/node-network.js";
 import { assertProperty } from "../support/property.js";
 import { seededRandom } from "../support/random.js";
+import { ipAddress, socketAddress, UNIX_TIME } from "../support/simulated-host.js";
 import { cidr, packetTo, SITE, TUNNEL_IPV4, TunnelPair } from "../support/tunnel-network.js";
 
 const RUNS = 200;

@@ -19,8 +19,8 @@ import {
   MAX_GRANTS,
 } from "../../src/tunnel/gateway-state.js";
 import { echoPacket, ipPacket, tcpPacket, udpPacket } from "../support/ip-packets.js";
-import { ipAddress, START, UNIX_TIME } from "../support/node-network.js";
 import { assertProperty } from "../support/property.js";
+import { ipAddress, START, UNIX_TIME } from "../support/simulated-host.js";
 import { drain, prefix, StubGatewayNode, TUNNEL_IPV4, TUNNEL_IPV6 } from "../support/tunnel-network.js";
 
 const OFFER = { sessionKey: new Uint8Array(32), credentials: { username: "user", password: "password" } };

@@ -2,7 +2,8 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { GATEWAY_ID, socketAddress } from "../support/node-network.js";
+import { GATEWAY_ID } from "../support/node-network.js";
+import { socketAddress } from "../support/simulated-host.js";
 import { cidr, packetTo, TunnelPair } from "../support/tunnel-network.js";
 
 const A = cidr("a", "10.1.0.0/16");

@@ -7,6 +7,7 @@ import { hostInfo, userAgent } from "../../system/linux/host-info.js";
 import { ServiceNotifier } from "../../system/linux/service-notify.js";
 import { LocalIdentity } from "../../wireguard/identity.js";
 import { clientDeviceId, externalId } from "../common/device-id.js";
+import { type ProgramName, reportFailure, runProgram } from "../common/lifecycle.js";
 import { createLog, type Log } from "../common/log.js";
 import { displayName } from "../common/names.js";
 import {
@@ -19,8 +20,11 @@ import {
   workersOption,
 } from "../common/options.js";
 import { takeToken } from "../common/token.js";
+import type { TunnelOptions } from "../common/tunnel-runner.js";
 import { CONNLIB_VERSION, programVersion } from "../common/version.js";
-import { ClientProgram } from "./program.js";
+import { CLIENT_TARGET, startClient } from "./program.js";
+
+const NAME: ProgramName = { program: "client", target: CLIENT_TARGET };
 
 /** Where the token is when nobody says otherwise (spec 05, section 1.6). */
 const DEFAULT_TOKEN_PATH = "/etc/dev.firezone.client/token";
@@ -100,7 +104,7 @@ async function run(options: Options): Promise<void> {
       directives: environment["RUST_LOG"],
       ...(options.logDir !== undefined && { logDir: options.logDir }),
     });
-    const target = log.target("firezone_headless_client");
+    const target = log.target(CLIENT_TARGET);
     const info = hostInfo();
     target.info("Starting", { arch: info.architecture, git_version: `headless-client-${programVersion()}` });
     const id = clientDeviceId(options.firezoneId);
@@ -117,7 +121,7 @@ async function run(options: Options): Promise<void> {
       await log.close();
       return;
     }
-    await runProgram(options, {
+    const start: TunnelOptions = {
       loginUrl: url,
       userAgent: userAgent(info, "connlib", CONNLIB_VERSION),
       identity,
@@ -125,52 +129,12 @@ async function run(options: Options): Promise<void> {
       workers: options.workers,
       notifier,
       log,
-    });
+    };
+    await runProgram(NAME, log, () => startClient(start, options.exit));
   } catch (error) {
-    fail(log, messageOf(error));
+    reportFailure(NAME, log, messageOf(error));
   }
   await log?.close();
-}
-
-async function runProgram(options: Options, start: Parameters<typeof ClientProgram.start>[0]): Promise<void> {
-  const { log } = start;
-  const target = log.target("firezone_headless_client");
-  const signalled = new Promise<NodeJS.Signals>((resolve) => {
-    for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => resolve(signal));
-  });
-  const program = await ClientProgram.start(start);
-  const onReset = () => {
-    program.reset().catch((error: unknown) => target.error("Cannot reset", { reason: messageOf(error) }));
-  };
-  const onStatistics = () => program.reportStatistics();
-  process.on("SIGHUP", onReset);
-  process.on("SIGUSR2", onStatistics);
-  const end = await Promise.race([
-    signalled.then((signal) => ({ type: "signal", signal }) as const),
-    program.ended.then(({ message }) => ({ type: "failed", message }) as const),
-    ...(options.exit ? [program.ready.then(() => ({ type: "exit" }) as const)] : []),
-  ]);
-  process.off("SIGHUP", onReset);
-  switch (end.type) {
-    case "signal":
-      target.info("Shutting down", { signal: end.signal });
-      break;
-    case "exit":
-      target.info("The tunnel is up, exiting as asked by --exit");
-      break;
-    case "failed":
-      fail(log, end.message);
-      break;
-  }
-  await program.stop();
-  process.off("SIGUSR2", onStatistics);
-}
-
-function fail(log: Log | undefined, message: string): void {
-  // Where there is a log, the reason belongs there as well: standard error may lead nowhere.
-  log?.target("firezone_headless_client").error("Ended by an error", { reason: message });
-  process.stderr.write(`wirelane client: ${message}\n`);
-  process.exitCode = 1;
 }
 
 function checkStandalone(argument: string): string {

@@ -9,6 +9,7 @@ import { ServiceNotifier } from "../../system/linux/service-notify.js";
 import { LocalIdentity } from "../../wireguard/identity.js";
 import { externalId, gatewayDeviceId } from "../common/device-id.js";
 import { HealthEndpoint } from "../common/health.js";
+import { type ProgramName, reportFailure, runProgram } from "../common/lifecycle.js";
 import { createLog, type Log } from "../common/log.js";
 import { displayName } from "../common/names.js";
 import {
@@ -23,8 +24,11 @@ import {
   workersOption,
 } from "../common/options.js";
 import { takeToken } from "../common/token.js";
+import type { TunnelOptions } from "../common/tunnel-runner.js";
 import { CONNLIB_VERSION, programVersion } from "../common/version.js";
-import { GatewayProgram } from "./program.js";
+import { GATEWAY_TARGET, startGateway } from "./program.js";
+
+const NAME: ProgramName = { program: "gateway", target: GATEWAY_TARGET };
 
 /** Address of the health endpoint (spec 05, section 9.1). */
 const DEFAULT_HEALTH_CHECK_ADDRESS = "0.0.0.0:8080";
@@ -92,7 +96,7 @@ async function run(argument: string | undefined, options: Options): Promise<void
     const notifier = ServiceNotifier.fromEnvironment(environment);
     const token = takeToken(environment, { argument, credential: true });
     log = createLog({ format: options.logFormat, directives: environment["RUST_LOG"] });
-    const target = log.target("firezone_gateway");
+    const target = log.target(GATEWAY_TARGET);
     const info = hostInfo();
     target.info("Starting", { arch: info.architecture, git_version: `gateway-${programVersion()}` });
     const id = gatewayDeviceId(options.firezoneId);
@@ -110,7 +114,7 @@ async function run(argument: string | undefined, options: Options): Promise<void
       // Without it the gateway does its work all the same.
       target.warn("The health endpoint is unavailable", { reason: messageOf(error) });
     }
-    await runProgram({
+    const start: TunnelOptions = {
       loginUrl: url,
       userAgent: userAgent(info, "connlib", CONNLIB_VERSION),
       identity,
@@ -118,32 +122,11 @@ async function run(argument: string | undefined, options: Options): Promise<void
       workers: options.workers,
       notifier,
       log,
-    });
+    };
+    await runProgram(NAME, log, () => startGateway(start));
   } catch (error) {
-    fail(log, messageOf(error));
+    reportFailure(NAME, log, messageOf(error));
   }
   await health?.close();
   await log?.close();
-}
-
-async function runProgram(start: Parameters<typeof GatewayProgram.start>[0]): Promise<void> {
-  const { log } = start;
-  const signalled = new Promise<NodeJS.Signals>((resolve) => {
-    for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => resolve(signal));
-  });
-  const program = await GatewayProgram.start(start);
-  const onStatistics = () => program.reportStatistics();
-  process.on("SIGUSR2", onStatistics);
-  const end = await Promise.race([signalled, program.ended]);
-  if (typeof end === "string") log.target("firezone_gateway").info("Shutting down", { signal: end });
-  else fail(log, end.message);
-  await program.stop();
-  process.off("SIGUSR2", onStatistics);
-}
-
-function fail(log: Log | undefined, message: string): void {
-  // Where there is a log, the reason belongs there as well: standard error may lead nowhere.
-  log?.target("firezone_gateway").error("Ended by an error", { reason: message });
-  process.stderr.write(`wirelane gateway: ${message.replaceAll("\n", ": ")}\n`);
-  process.exitCode = 1;
 }

@@ -1,264 +1,168 @@
-// The gateway in this process (spec 05, section 9): tunnel host, forwarding, state and portal put together.
+// The gateway in this process (spec 05, section 9): the gateway's state on a tunnel runner, and a host that forwards.
 
-import type { StateMachine } from "../../base/state-machine.js";
+import type { Instant } from "../../base/time.js";
 import { GatewayNode } from "../../connection/gateway-node.js";
 import { monotonicNow, unixNow } from "../../system/clock.js";
 import { nodeCrypto, systemRandom } from "../../system/crypto.js";
 import { SystemCallError } from "../../system/linux/errno.js";
 import { Forwarding } from "../../system/linux/forwarding.js";
 import { type Masquerade, startMasquerade } from "../../system/linux/masquerade.js";
-import type { ServiceNotifier } from "../../system/linux/service-notify.js";
-import { TUNNEL_MARK } from "../../system/linux/tunnel-interface.js";
 import type { GatewayEvent } from "../../tunnel/events.js";
 import { GatewayState } from "../../tunnel/gateway-state.js";
 import { TUNNEL_RANGES } from "../../tunnel/ranges.js";
-import type { LocalIdentity } from "../../wireguard/identity.js";
 import { Tai64nClock } from "../../wireguard/tai64n.js";
-import { Driver } from "../common/driver.js";
-import type { Log, TargetLog } from "../common/log.js";
-import { PortalConnection, type PortalEvent } from "../common/portal-connection.js";
-import { rehearse } from "../common/rehearsal.js";
-import { StatisticsReporter } from "../common/statistics.js";
-import { TUNNEL_INTERFACE, TunnelHost } from "../common/tunnel-host.js";
+import type { RunningProgram } from "../common/lifecycle.js";
+import type { TargetLog } from "../common/log.js";
+import { TUNNEL_INTERFACE } from "../common/tunnel-host.js";
+import { type TunnelKind, type TunnelOptions, TunnelRunner, type TunnelState } from "../common/tunnel-runner.js";
 import { GatewayAdapter, type InterfaceAddresses } from "./adapter.js";
 
-/** How often removed table entries are freed and local addresses looked at, in milliseconds. */
-const HOUSEKEEPING_INTERVAL = 1000;
-/** Housekeeping turns between two looks at the local addresses. */
-const ADDRESS_TURNS = 5;
+/** Target of the gateway's log lines. */
+export const GATEWAY_TARGET = "firezone_gateway";
 
-/** What to run. */
-export interface GatewayProgramOptions {
-  readonly loginUrl: URL;
-  readonly userAgent: string;
-  readonly identity: LocalIdentity;
-  readonly maxPartitionTime: number | undefined;
-  readonly workers: number;
-  readonly notifier: ServiceNotifier;
-  readonly log: Log;
+const KIND: TunnelKind = {
+  role: "gateway",
+  target: GATEWAY_TARGET,
+  connections: { filtered: true, learnEndpoint: false },
+};
+
+/**
+ * Starts a gateway.
+ *
+ * @throws with words for the user; nothing is left behind then.
+ */
+export async function startGateway(options: TunnelOptions): Promise<RunningProgram> {
+  const { identity } = options;
+  const clock = new Tai64nClock(monotonicNow(), unixNow());
+  const state = new GatewayState(new GatewayNode({ identity, crypto: nodeCrypto, random: systemRandom, clock }));
+  // Before the portal sends clients.
+  const forwarder = Forwarder.start(options.log.target(GATEWAY_TARGET));
+  let runner: TunnelRunner<GatewayEvent>;
+  try {
+    runner = await TunnelRunner.start<GatewayEvent>(options, KIND, (parts) => new Gateway(parts, state));
+  } catch (error) {
+    forwarder.stop();
+    throw error;
+  }
+  return {
+    ended: runner.ended,
+    reportStatistics: () => runner.reportStatistics(),
+    stop: async () => {
+      forwarder.stop();
+      await runner.stop();
+    },
+  };
 }
 
-/** Why a gateway has to end although nobody asked it to. */
-export interface GatewayEnd {
-  readonly message: string;
-}
-
-/** A running gateway. */
-export class GatewayProgram {
-  /** Resolves when the gateway has to end; {@link stop} is still to be called. */
-  readonly ended: Promise<GatewayEnd>;
-  readonly #log: TargetLog;
-  readonly #options: GatewayProgramOptions;
-  readonly #host: TunnelHost;
-  readonly #state: GatewayState;
-  readonly #driver: Driver<GatewayEvent>;
+/** What the gateway does with events and messages. */
+class Gateway {
+  readonly state: TunnelState<GatewayEvent>;
+  readonly #runner: TunnelRunner<GatewayEvent>;
   readonly #adapter: GatewayAdapter;
-  readonly #statistics: StatisticsReporter;
-  readonly #housekeeping: NodeJS.Timeout;
-  #portal: PortalConnection | undefined;
-  #forwarding: Forwarding | undefined;
-  #masquerade: Masquerade | undefined;
-  #end: (end: GatewayEnd) => void;
-  #isReady = false;
-  #turns = 0;
-  #isStopped = false;
 
-  private constructor(
-    options: GatewayProgramOptions,
-    host: TunnelHost,
-    ended: Promise<GatewayEnd>,
-    end: (end: GatewayEnd) => void,
-  ) {
-    this.ended = ended;
-    this.#end = end;
-    this.#options = options;
-    this.#log = options.log.target("firezone_gateway");
-    this.#host = host;
-    const { identity } = options;
-    const clock = new Tai64nClock(monotonicNow(), unixNow());
-    const state = new GatewayState(new GatewayNode({ identity, crypto: nodeCrypto, random: systemRandom, clock }));
-    this.#state = state;
-    this.#driver = new Driver(withWallClock(state), {
-      transmit: (transmit) => host.dataplane.transmit(transmit),
-      event: (event) => this.#handleEvent(event),
-      beforeTimeout: (now) =>
-        host.dataplane.forEachActivity((connection, activity) => state.handleActivity(connection, activity, now)),
-    });
+  constructor(runner: TunnelRunner<GatewayEvent>, state: GatewayState) {
+    this.#runner = runner;
+    this.state = withWallClock(state);
     this.#adapter = new GatewayAdapter({
       state,
-      send: (message) => {
-        if (this.#portal === undefined) throw new Error("a message before there is a portal");
-        this.#portal.send(message);
-      },
+      send: (message) => runner.send(message),
       onInterface: (addresses) => this.#configure(addresses),
-      log: this.#log,
-    });
-    this.#statistics = new StatisticsReporter(host, this.#log);
-    host.dataplane.connect({
-      handleDatagram: (local, from, datagram) => {
-        if (!host.isTunnelAddress(local)) state.handleInput(local, from, datagram, monotonicNow());
-      },
-      handlePacket: (connection, packet) => state.handlePacket(connection, packet, monotonicNow()),
-      handleDeniedPacket: (connection, packet) => state.handleDeniedPacket(connection, packet, monotonicNow()),
-      handleSessionConfirmed: (connection, index) => state.handleSessionConfirmed(connection, index, monotonicNow()),
-      endOfBatch: () => this.#driver.drain(),
-    });
-    this.#driver.input((now) => host.updateHostCandidates(state, now));
-    this.#housekeeping = setInterval(() => this.#keepHouse(), HOUSEKEEPING_INTERVAL);
-  }
-
-  /**
-   * Creates the device, lets the host forward, and starts connecting to the portal.
-   *
-   * @throws with words for the user; nothing is left behind then.
-   */
-  static async start(options: GatewayProgramOptions): Promise<GatewayProgram> {
-    let end: (end: GatewayEnd) => void = () => undefined;
-    const ended = new Promise<GatewayEnd>((resolve) => {
-      end = resolve;
-    });
-    const host = await TunnelHost.start({
-      connections: { filtered: true, learnEndpoint: false },
-      log: options.log.target("firezone_gateway"),
-      workers: options.workers,
-      onFailure: (error) => end({ message: error.message }),
-    });
-    const program = new GatewayProgram(options, host, ended, end);
-    try {
-      program.#forward();
-      await program.#connect();
-      return program;
-    } catch (error) {
-      await program.stop();
-      throw error;
-    }
-  }
-
-  /** Logs statistics. */
-  reportStatistics(): void {
-    this.#statistics.report();
-  }
-
-  /** Ends the gateway and takes back what it did to the host. */
-  async stop(): Promise<void> {
-    this.#isStopped = true;
-    clearInterval(this.#housekeeping);
-    this.#statistics.stop();
-    this.#portal?.close();
-    this.#driver.stop();
-    this.#warn(this.#masquerade?.remove() ?? []);
-    this.#warn(this.#forwarding?.restore() ?? []);
-    await this.#host.stop();
-    this.#options.identity.wipe();
-  }
-
-  /** Forwarding and masquerading: without them clients reach less, so neither is a reason to give up. */
-  #forward(): void {
-    this.#forwarding = Forwarding.enable();
-    this.#warn(this.#forwarding.problems);
-    const result = startMasquerade({ tunnelInterface: TUNNEL_INTERFACE });
-    switch (result.type) {
-      case "active":
-        this.#masquerade = result.masquerade;
-        this.#warn(result.problems);
-        this.#log.info("Masquerading clients", { tool: result.masquerade.tool });
-        return;
-      case "unavailable":
-        this.#log.warn("Masquerading is unavailable: resources need a route back to the clients' tunnel addresses", {
-          reason: result.reason,
-        });
-        return;
-    }
-  }
-
-  async #connect(): Promise<void> {
-    const { loginUrl, userAgent, maxPartitionTime } = this.#options;
-    this.#portal = await PortalConnection.start({
-      url: loginUrl,
-      userAgent,
-      topic: "gateway",
-      mark: TUNNEL_MARK,
-      maxPartitionTime,
-      onEvent: (event) => this.#handlePortalEvent(event),
+      log: runner.log,
     });
   }
 
-  #handlePortalEvent(event: PortalEvent): void {
-    switch (event.type) {
-      case "joined":
-        this.#log.info("Connected to portal");
-        return;
-      case "hiccup":
-        this.#log.warn("Lost the portal, will try again", { reason: event.reason, delay_ms: Math.round(event.delay) });
-        return;
-      case "push":
-        this.#driver.input((now) => this.#adapter.handlePush(event.event, event.payload, now, unixNow()));
-        return;
-      case "reply":
-        return;
-      case "error-reply":
-        this.#log.warn("The portal refused a message", { reason: event.reason });
-        return;
-      case "ignored":
-        this.#log.debug("Ignored something of the portal", { what: event.what });
-        return;
-      case "failed":
-        this.#end({
-          message: `Firezone disconnected: ${event.reason}${event.authentication ? " (check the token)" : ""}`,
-        });
-        return;
-    }
+  handlePush(event: string, payload: unknown, now: Instant): void {
+    this.#adapter.handlePush(event, payload, now, unixNow());
   }
 
-  #handleEvent(event: GatewayEvent): void {
+  handleReply(): void {
+    // The portal confirms messages; nothing follows from that.
+  }
+
+  handleErrorReply(_ref: number, reason: string): void {
+    this.#runner.log.warn("The portal refused a message", { reason });
+  }
+
+  handleEvent(event: GatewayEvent): void {
+    const { host, log } = this.#runner;
     switch (event.type) {
       case "added-ice-candidates":
       case "removed-ice-candidates":
         this.#adapter.handleCandidates(event);
         return;
       case "client-connected":
-        this.#log.info("Connection established", { client_id: event.clientId });
+        log.info("Connection established", { client_id: event.clientId });
         return;
       case "client-disconnected":
-        this.#log.info("Connection ended", { client_id: event.clientId, reason: event.reason });
+        log.info("Connection ended", { client_id: event.clientId, reason: event.reason });
         return;
       default:
-        this.#host.dataplane.apply(event);
+        host.dataplane.apply(event);
     }
   }
 
   #configure({ ipv4, ipv6 }: InterfaceAddresses): void {
     try {
-      this.#host.setAddresses(ipv4, ipv6);
-      this.#host.setRoutes(TUNNEL_RANGES);
+      this.#runner.host.setAddresses(ipv4, ipv6);
+      this.#runner.host.setRoutes(TUNNEL_RANGES);
+      this.#runner.reportReady();
     } catch (error) {
       if (!(error instanceof SystemCallError)) throw error;
-      this.#end({ message: error.message });
-      return;
+      this.#runner.fail(error.message);
     }
-    if (this.#isReady) return;
-    this.#isReady = true;
-    this.#log.info("Tunnel ready");
-    const result = this.#options.notifier.ready();
-    if (result.type === "failed") this.#log.warn("Cannot notify the service manager", { reason: result.reason });
-    // Now there is time until somebody needs the first connection.
-    rehearse(() => this.#isStopped).catch((error: Error) => this.#end({ message: error.message }));
-  }
-
-  #keepHouse(): void {
-    this.#host.dataplane.reclaim();
-    if (++this.#turns % ADDRESS_TURNS === 0)
-      this.#driver.input((now) => this.#host.updateHostCandidates(this.#state, now));
-  }
-
-  #warn(problems: readonly string[]): void {
-    for (const reason of problems) this.#log.warn("The host is not as it should be", { reason });
   }
 }
 
+/** Forwarding and masquerading: without them clients reach less, so neither is a reason to give up. */
+class Forwarder {
+  readonly #log: TargetLog;
+  readonly #forwarding: Forwarding;
+  readonly #masquerade: Masquerade | undefined;
+
+  private constructor(log: TargetLog, forwarding: Forwarding, masquerade: Masquerade | undefined) {
+    this.#log = log;
+    this.#forwarding = forwarding;
+    this.#masquerade = masquerade;
+  }
+
+  static start(log: TargetLog): Forwarder {
+    const forwarding = Forwarding.enable();
+    warn(log, forwarding.problems);
+    const result = startMasquerade({ tunnelInterface: TUNNEL_INTERFACE });
+    switch (result.type) {
+      case "active":
+        warn(log, result.problems);
+        log.info("Masquerading clients", { tool: result.masquerade.tool });
+        return new Forwarder(log, forwarding, result.masquerade);
+      case "unavailable":
+        log.warn("Masquerading is unavailable: resources need a route back to the clients' tunnel addresses", {
+          reason: result.reason,
+        });
+        return new Forwarder(log, forwarding, undefined);
+    }
+  }
+
+  /** Takes back what was set up. */
+  stop(): void {
+    warn(this.#log, this.#masquerade?.remove() ?? []);
+    warn(this.#log, this.#forwarding.restore());
+  }
+}
+
+function warn(log: TargetLog, problems: readonly string[]): void {
+  for (const reason of problems) log.warn("The host is not as it should be", { reason });
+}
+
 /** The state with the wall clock, by which grants expire. */
-function withWallClock(state: GatewayState): StateMachine<GatewayEvent> {
+function withWallClock(state: GatewayState): TunnelState<GatewayEvent> {
   return {
+    addLocalHostCandidate: (address, now) => state.addLocalHostCandidate(address, now),
+    removeLocalHostCandidate: (address, now) => state.removeLocalHostCandidate(address, now),
+    handleInput: (local, from, datagram, now) => state.handleInput(local, from, datagram, now),
+    handlePacket: (clientId, packet, now) => state.handlePacket(clientId, packet, now),
+    handleDeniedPacket: (clientId, packet, now) => state.handleDeniedPacket(clientId, packet, now),
+    handleSessionConfirmed: (clientId, index, now) => state.handleSessionConfirmed(clientId, index, now),
+    handleActivity: (clientId, activity, now) => state.handleActivity(clientId, activity, now),
     handleTimeout: (now) => state.handleTimeoutAt(now, unixNow()),
     pollTimeout: () => state.pollTimeout(),
     pollTransmit: () => state.pollTransmit(),

@@ -1,0 +1,272 @@
+// What client and gateway do alike around their state: they drive it between the datapath and the portal, keep house, tell the service
+// manager that they are ready, and end.
+//
+//     portal ◄─ requests ─┐                       ┌─ tables, packets ─► datapath
+//                         ├── state ─ events ──►──┤
+//     portal ── pushes ─►─┘                       └─ exceptions, activity ◄── datapath
+
+import type { SocketAddress } from "../../base/address.js";
+import type { StateMachine } from "../../base/state-machine.js";
+import type { Instant } from "../../base/time.js";
+import type { ConnectionOptions } from "../../engine/tables.js";
+import { monotonicNow } from "../../system/clock.js";
+import type { ServiceNotifier } from "../../system/linux/service-notify.js";
+import { TUNNEL_MARK } from "../../system/linux/tunnel-interface.js";
+import type { LocalIdentity } from "../../wireguard/identity.js";
+import type { Activity } from "../../wireguard/timers.js";
+import { Driver } from "./driver.js";
+import type { Log, TargetLog } from "./log.js";
+import { PortalConnection, type PortalEvent } from "./portal-connection.js";
+import { rehearse } from "./rehearsal.js";
+import { StatisticsReporter } from "./statistics.js";
+import { type HostCandidateSink, TunnelHost } from "./tunnel-host.js";
+
+/** How often removed table entries are freed, in milliseconds. */
+const HOUSEKEEPING_INTERVAL = 1000;
+/** Housekeeping turns between two looks at the local addresses. */
+const ADDRESS_TURNS = 5;
+
+/** What a program is told on its command line, and what it is. */
+export interface TunnelOptions {
+  /** With token: never logged. */
+  readonly loginUrl: URL;
+  readonly userAgent: string;
+  readonly identity: LocalIdentity;
+  /** Give up on the portal after failing for this long (milliseconds); absent: never. */
+  readonly maxPartitionTime: number | undefined;
+  /** Datapath threads. */
+  readonly workers: number;
+  readonly notifier: ServiceNotifier;
+  readonly log: Log;
+}
+
+/** What a program is by nature. */
+export interface TunnelKind {
+  readonly role: "client" | "gateway";
+  /** Target of its log lines (spec 05, section 2.1). */
+  readonly target: string;
+  readonly connections: ConnectionOptions;
+}
+
+/** The inputs of a state that come from the datapath. */
+export interface TunnelState<Event> extends StateMachine<Event>, HostCandidateSink {
+  handleInput(local: SocketAddress, from: SocketAddress, datagram: Uint8Array, now: Instant): void;
+  handlePacket(connection: string | undefined, packet: Uint8Array, now: Instant): void;
+  handleDeniedPacket?(connection: string, packet: Uint8Array, now: Instant): void;
+  handleSessionConfirmed(connection: string, localIndex: number, now: Instant): void;
+  handleActivity(connection: string, activity: Activity, now: Instant): void;
+}
+
+/** What a program adds to the runner. */
+export interface TunnelParts<Event> {
+  readonly state: TunnelState<Event>;
+  /** Acts on an event of the state. */
+  handleEvent(event: Event): void;
+  /** Takes a push of the portal. */
+  handlePush(event: string, payload: unknown, now: Instant): void;
+  /** Takes the reply to a request. */
+  handleReply(ref: number, response: unknown, now: Instant): void;
+  /** Takes the refusal of a request. */
+  handleErrorReply(ref: number, reason: string, now: Instant): void;
+}
+
+/** Why a program has to end although nobody asked it to. */
+export interface TunnelEnd {
+  readonly message: string;
+}
+
+/** See the head of this file. */
+export class TunnelRunner<Event> {
+  /** Resolves when the program has to end; {@link stop} is still to be called. */
+  readonly ended: Promise<TunnelEnd>;
+  /** Resolves when {@link reportReady} is called for the first time. */
+  readonly ready: Promise<void>;
+  readonly log: TargetLog;
+  readonly host: TunnelHost;
+  readonly #options: TunnelOptions;
+  readonly #parts: TunnelParts<Event>;
+  readonly #driver: Driver<Event>;
+  readonly #statistics: StatisticsReporter;
+  readonly #startedAt = monotonicNow();
+  readonly #housekeeping: NodeJS.Timeout;
+  readonly #end: (end: TunnelEnd) => void;
+  #setReady: () => void = () => undefined;
+  #portal: PortalConnection | undefined;
+  #isReady = false;
+  #isStopped = false;
+  #turns = 0;
+
+  private constructor(
+    options: TunnelOptions,
+    log: TargetLog,
+    host: TunnelHost,
+    ended: Promise<TunnelEnd>,
+    end: (end: TunnelEnd) => void,
+    create: (runner: TunnelRunner<Event>) => TunnelParts<Event>,
+  ) {
+    this.#options = options;
+    this.log = log;
+    this.host = host;
+    this.ended = ended;
+    this.#end = end;
+    this.ready = new Promise((resolve) => {
+      this.#setReady = resolve;
+    });
+    const parts = create(this);
+    const { state } = parts;
+    this.#parts = parts;
+    this.#driver = new Driver(state, {
+      transmit: (transmit) => host.dataplane.transmit(transmit),
+      event: (event) => parts.handleEvent(event),
+      beforeTimeout: (now) =>
+        host.dataplane.forEachActivity((connection, activity) => state.handleActivity(connection, activity, now)),
+    });
+    this.#statistics = new StatisticsReporter(host, log);
+    host.dataplane.connect({
+      handleDatagram: (local, from, datagram) => {
+        if (!host.isTunnelAddress(local)) state.handleInput(local, from, datagram, monotonicNow());
+      },
+      handlePacket: (connection, packet) => state.handlePacket(connection, packet, monotonicNow()),
+      handleDeniedPacket: (connection, packet) => state.handleDeniedPacket?.(connection, packet, monotonicNow()),
+      handleSessionConfirmed: (connection, index) => state.handleSessionConfirmed(connection, index, monotonicNow()),
+      endOfBatch: () => this.#driver.drain(),
+    });
+    this.updateHostCandidates();
+    this.#housekeeping = setInterval(() => this.#keepHouse(), HOUSEKEEPING_INTERVAL);
+  }
+
+  /**
+   * Creates device and sockets, lets `prepare` change the host, and starts connecting to the portal.
+   *
+   * @param create makes the program's own parts. They may use the runner from their first event on.
+   * @throws with words for the user; nothing of the runner's is left behind then.
+   */
+  static async start<Event>(
+    options: TunnelOptions,
+    kind: TunnelKind,
+    create: (runner: TunnelRunner<Event>) => TunnelParts<Event>,
+  ): Promise<TunnelRunner<Event>> {
+    let end: (end: TunnelEnd) => void = () => undefined;
+    const ended = new Promise<TunnelEnd>((resolve) => {
+      end = resolve;
+    });
+    const log = options.log.target(kind.target);
+    const host = await TunnelHost.start({
+      connections: kind.connections,
+      log,
+      workers: options.workers,
+      onFailure: (error) => end({ message: error.message }),
+    });
+    const runner = new TunnelRunner(options, log, host, ended, end, create);
+    try {
+      await runner.#connect(kind.role);
+      return runner;
+    } catch (error) {
+      await runner.stop();
+      throw error;
+    }
+  }
+
+  /** Sends a message to the portal; returns the ref of its reply. */
+  send(message: { readonly event: string; readonly payload: unknown }): number {
+    if (this.#portal === undefined) throw new Error("a message before there is a portal");
+    return this.#portal.send(message);
+  }
+
+  /** Everything is in place: tells the log and the service manager, once. */
+  reportReady(): void {
+    if (this.#isReady || this.#isStopped) return;
+    this.#isReady = true;
+    this.log.info("Tunnel ready", { elapsed_ms: Math.round(monotonicNow() - this.#startedAt) });
+    const result = this.#options.notifier.ready();
+    if (result.type === "failed") this.log.warn("Cannot notify the service manager", { reason: result.reason });
+    // Now there is time until somebody needs the first connection.
+    rehearse(() => this.#isStopped).catch((error: Error) => this.fail(error.message));
+    this.#setReady();
+  }
+
+  /** The program cannot go on. */
+  fail(message: string): void {
+    this.#end({ message });
+  }
+
+  /** Feeds the state. */
+  input(feed: (now: Instant) => void): void {
+    this.#driver.input(feed);
+  }
+
+  /** Tells the state which local addresses have come and gone. */
+  updateHostCandidates(): void {
+    this.#driver.input((now) => this.host.updateHostCandidates(this.#parts.state, now));
+  }
+
+  /** The network has changed: fresh sockets, `reset` of the state, and a fresh socket to the portal. */
+  async reset(reset: (now: Instant) => void): Promise<void> {
+    this.log.info("Resetting all connections");
+    await this.host.rebind();
+    this.#driver.input((now) => {
+      reset(now);
+      this.host.updateHostCandidates(this.#parts.state, now);
+    });
+    this.#portal?.reconnect();
+  }
+
+  /** Logs statistics. */
+  reportStatistics(): void {
+    this.#statistics.report();
+  }
+
+  /** Ends everything and takes back what was done to the host. */
+  async stop(): Promise<void> {
+    this.#isStopped = true;
+    clearInterval(this.#housekeeping);
+    this.#statistics.stop();
+    this.#portal?.close();
+    this.#driver.stop();
+    await this.host.stop();
+    this.#options.identity.wipe();
+  }
+
+  async #connect(role: TunnelKind["role"]): Promise<void> {
+    const { loginUrl, userAgent, maxPartitionTime } = this.#options;
+    this.#portal = await PortalConnection.start({
+      url: loginUrl,
+      userAgent,
+      topic: role,
+      mark: TUNNEL_MARK,
+      maxPartitionTime,
+      onEvent: (event) => this.#handlePortalEvent(event),
+    });
+  }
+
+  #handlePortalEvent(event: PortalEvent): void {
+    switch (event.type) {
+      case "joined":
+        this.log.info("Connected to portal");
+        return;
+      case "hiccup":
+        this.log.warn("Lost the portal, will try again", { reason: event.reason, delay_ms: Math.round(event.delay) });
+        return;
+      case "push":
+        this.#driver.input((now) => this.#parts.handlePush(event.event, event.payload, now));
+        return;
+      case "reply":
+        this.#driver.input((now) => this.#parts.handleReply(event.ref, event.response, now));
+        return;
+      case "error-reply":
+        this.#driver.input((now) => this.#parts.handleErrorReply(event.ref, event.reason, now));
+        return;
+      case "ignored":
+        this.log.debug("Ignored something of the portal", { what: event.what });
+        return;
+      case "failed":
+        this.fail(`Firezone disconnected: ${event.reason}${event.authentication ? " (check the token)" : ""}`);
+        return;
+    }
+  }
+
+  #keepHouse(): void {
+    this.host.dataplane.reclaim();
+    if (++this.#turns % ADDRESS_TURNS === 0) this.updateHostCandidates();
+  }
+}
