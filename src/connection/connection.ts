@@ -59,6 +59,8 @@ export interface ConnectionContext {
   readonly dispatcher: IceDispatcher;
   /** Takes what the connection reports. */
   emit(event: NodeEvent): void;
+  /** When the connection wants to be woken; each call replaces the one before. */
+  schedule(connection: Connection, deadline: Instant | undefined): void;
   /** Takes what the connection sends. */
   transmit(transmit: Transmit): void;
   /** The other side has proved to be at this address: WireGuard messages from there are welcome. */
@@ -71,8 +73,6 @@ export class Connection {
   readonly agent: IceAgent;
   /** Why the connection is at its end; `undefined` while it is not. */
   failure: FailureReason | undefined;
-  /** Next deadline, as of the last input. */
-  deadline: Instant | undefined;
   /** Keys of addresses that WireGuard messages may come from: the node's index, kept here to be undone. */
   readonly sources = new Set<string>();
 
@@ -254,7 +254,7 @@ export class Connection {
     this.#peer?.handleTimeout(now);
     this.#update(now);
     this.#failIfDue(now);
-    this.deadline = this.#nextDeadline();
+    this.#context.schedule(this, this.#nextDeadline());
   }
 
   /** Ends the connection; what the tables know of it is taken back. */
@@ -288,7 +288,7 @@ export class Connection {
       for (let packet = peer.pollPacket(); packet !== undefined; packet = peer.pollPacket())
         this.#context.emit({ type: "send-packet", connection: this.id, packet });
     }
-    this.deadline = this.#nextDeadline();
+    this.#context.schedule(this, this.#nextDeadline());
   }
 
   #handleIceEvent(event: IceEvent, now: Instant): void {

@@ -12,6 +12,7 @@
 import type { SocketAddress } from "../base/address.js";
 import { toHex } from "../base/bytes.js";
 import type { Crypto } from "../base/crypto.js";
+import { Deadlines } from "../base/deadlines.js";
 import { BoundedQueue } from "../base/queue.js";
 import type { Random } from "../base/random.js";
 import type { StateMachine, Transmit } from "../base/state-machine.js";
@@ -85,6 +86,7 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
   readonly #byIndex = new Map<number, Connection>();
   /** By user fragment of the agent. */
   readonly #byUsername = new Map<string, Connection>();
+  readonly #deadlines = new Deadlines<Connection>();
   readonly #hosts = new Map<string, SocketAddress>();
   readonly #transmits = new BoundedQueue<Transmit>(MAX_QUEUED_TRANSMITS, "drop-oldest");
   /** Drained by the owner after every input. */
@@ -106,6 +108,7 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
       clock,
       indices: new PeerIndices(random),
       dispatcher: this.#dispatcher,
+      schedule: (connection, deadline) => this.#deadlines.set(connection, deadline),
       emit: (event) => this.#events.push(event),
       transmit: (transmit) => this.#transmits.push(transmit),
       sourceDiscovered: (connection, source) => this.#addSource(connection, source),
@@ -202,8 +205,8 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
   }
 
   handleTimeout(now: Instant): void {
-    for (const connection of [...this.#connections.values()]) {
-      if (connection.deadline !== undefined && connection.deadline <= now) connection.handleTimeout(now);
+    for (const connection of this.#deadlines.takeDue(now)) {
+      connection.handleTimeout(now);
       this.#removeIfFailed(connection);
     }
     this.#reflexive.handleTimeout(now);
@@ -211,9 +214,7 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
   }
 
   pollTimeout(): Instant | undefined {
-    let next = this.#reflexive.pollTimeout();
-    for (const { deadline } of this.#connections.values()) next = earliest(next, deadline);
-    return next;
+    return earliest(this.#reflexive.pollTimeout(), this.#deadlines.next());
   }
 
   pollTransmit(): Transmit | undefined {
@@ -368,6 +369,7 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
     const connection = this.#connections.get(id);
     if (connection === undefined) return;
     this.#connections.delete(id);
+    this.#deadlines.set(connection, undefined);
     this.#byUsername.delete(connection.agent.localCredentials.username);
     if (connection.peerIndex !== undefined) this.#byIndex.delete(connection.peerIndex);
     for (const source of connection.sources) {

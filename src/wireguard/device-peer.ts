@@ -2,7 +2,7 @@
 
 import { IpAddress, type IpPrefix, SocketAddress } from "../base/address.js";
 import type { Transmit } from "../base/state-machine.js";
-import { type Duration, type Instant, SECOND, type UnixTime } from "../base/time.js";
+import { type Duration, SECOND, type UnixTime } from "../base/time.js";
 import type { PeerConfiguration } from "./configuration.js";
 import type { ConnectionActivity, PeerName } from "./device-events.js";
 import { NO_PRESHARED_KEY } from "./noise.js";
@@ -31,8 +31,6 @@ export interface PeerRecord {
   /** Bytes of handshake messages; the datapath counts the others. */
   handshakeTxBytes: number;
   handshakeRxBytes: number;
-  /** The peer's next deadline. */
-  deadline: Instant | undefined;
 }
 
 /** No local address: the kernel chooses the source of what is sent. */
@@ -54,7 +52,6 @@ export function newPeerRecord(name: PeerName, publicKey: Uint8Array): PeerRecord
     activity: undefined,
     handshakeTxBytes: 0,
     handshakeRxBytes: 0,
-    deadline: undefined,
   };
 }
 

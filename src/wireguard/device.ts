@@ -12,9 +12,10 @@
 import type { IpPrefix, SocketAddress } from "../base/address.js";
 import { bytesEqual, constantTimeEqual, toHex } from "../base/bytes.js";
 import type { Crypto } from "../base/crypto.js";
+import { Deadlines } from "../base/deadlines.js";
 import type { Random } from "../base/random.js";
 import type { StateMachine, Transmit } from "../base/state-machine.js";
-import { earliest, type Instant } from "../base/time.js";
+import type { Instant } from "../base/time.js";
 import { AllowedIps } from "./allowed-ips.js";
 import type { ConfigurationError, DeviceChange, DeviceConfiguration, PeerChange } from "./configuration.js";
 import { KEY_LENGTH } from "./constants.js";
@@ -54,6 +55,7 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
   readonly #indices: PeerIndices;
   readonly #peers = new Map<PeerName, PeerRecord>();
   readonly #byIndex = new Map<PeerIndex, PeerRecord>();
+  readonly #deadlines = new Deadlines<PeerRecord>();
   readonly #allowedIps = new AllowedIps<PeerRecord>();
   #identity: LocalIdentity | undefined;
   #receiver: HandshakeReceiver | undefined;
@@ -176,17 +178,14 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
   }
 
   handleTimeout(now: Instant): void {
-    for (const record of this.#peers.values()) {
-      if (record.deadline === undefined || record.deadline > now) continue;
+    for (const record of this.#deadlines.takeDue(now)) {
       record.peer?.handleTimeout(now);
       this.#drain(record, now);
     }
   }
 
   pollTimeout(): Instant | undefined {
-    let next: Instant | undefined;
-    for (const { deadline } of this.#peers.values()) next = earliest(next, deadline);
-    return next;
+    return this.#deadlines.next();
   }
 
   pollTransmit(): Transmit | undefined {
@@ -327,7 +326,7 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
       now,
     );
     this.#byIndex.set(record.peer.index, record);
-    record.deadline = record.peer.pollTimeout();
+    this.#deadlines.set(record, record.peer.pollTimeout());
   }
 
   #stopPeer(record: PeerRecord): void {
@@ -339,7 +338,7 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
     }
     this.#byIndex.delete(peer.index);
     record.peer = undefined;
-    record.deadline = undefined;
+    this.#deadlines.set(record, undefined);
   }
 
   /** Hands a handshake message to its peer; where it is accepted and `moves`, the peer is where the message came from. */
@@ -399,7 +398,7 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
     }
     for (let packet = peer.pollPacket(); packet !== undefined; packet = peer.pollPacket())
       this.#events.push({ type: "send-packet", connection: record.name, packet });
-    record.deadline = peer.pollTimeout();
+    this.#deadlines.set(record, peer.pollTimeout());
   }
 
   #handlePeerEvent(record: PeerRecord, event: PeerEvent, now: Instant): void {

@@ -157,7 +157,18 @@ describe("recorded exchanges", { skip: recordingSkip }, () => {
 });
 
 /** Where our values may be others than the recorded ones, and which must then always be exchanged for the same ones. */
-const RENAMED = new Set(["id", "client_id", "gateway_id", "gateway_group_id", "ref", "flow_id", "ipv4", "ipv6"]);
+const RENAMED = new Set([
+  "id",
+  "client_id",
+  "gateway_id",
+  "gateway_group_id",
+  "ref",
+  "flow_id",
+  "ipv4",
+  "ipv6",
+  "client_ipv4",
+  "client_ipv6",
+]);
 /** Where only the type counts. */
 const FREE = new Set(["username", "password", "expires_at"]);
 /** What the recorded portal left out. */

@@ -223,10 +223,12 @@ relays: { tokens: [relay-token] }
 test("spec 01, 12: the portal takes whatever programs send, and answers with frames", () => {
   const roles = ["client", "gateway", "relay"] as const;
   const step = fc.tuple(fc.constantFrom(...roles), frame, fc.boolean());
+  const before = parseConfiguration(CONFIGURATION, "portal.yaml");
+  const after = parseConfiguration(CONFIGURATION.replace("10.20", "10.21"), "portal.yaml");
   let answers = 0;
   assertProperty(
     fc.property(fc.array(step, { minLength: 1, maxLength: 10 }), (steps) => {
-      const bench = new PortalBench(CONFIGURATION);
+      const bench = new PortalBench(before);
       const programs = {
         client: bench.join("client", { token: "alice-token" }),
         gateway: bench.join("gateway", { token: "gateway-token" }),
@@ -242,7 +244,7 @@ test("spec 01, 12: the portal takes whatever programs send, and answers with fra
         for (const { payload: sent } of programs.gateway.take()) ref = String(member(sent, "ref") ?? ref);
         for (const program of Object.values(programs)) answers += program.take().length;
       }
-      bench.configure(CONFIGURATION.replace("10.20", "10.21"));
+      bench.configure(after);
       bench.state.announceRelays();
       bench.deliver();
     }),

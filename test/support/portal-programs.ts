@@ -1,7 +1,7 @@
 // Programs that speak with a PortalState in memory: each keeps what the portal sends it.
 
 import assert from "node:assert/strict";
-import { parseConfiguration } from "../../src/portal/server/configuration.js";
+import { type Configuration, parseConfiguration } from "../../src/portal/server/configuration.js";
 import { AddressBook } from "../../src/portal/server/identity.js";
 import { type Login, PortalState, type Session } from "../../src/portal/server/state.js";
 import { encodeKey } from "../../src/portal/values.js";
@@ -37,8 +37,8 @@ export class PortalBench {
   readonly state: PortalState;
   readonly #programs = new Map<Session, PortalProgram>();
 
-  constructor(configuration: string, seed = 1, addresses = new AddressBook(seededRandom(seed))) {
-    this.state = new PortalState(parseConfiguration(configuration, "portal.yaml"), seededRandom(seed), addresses);
+  constructor(configuration: string | Configuration, seed = 1, addresses = new AddressBook(seededRandom(seed))) {
+    this.state = new PortalState(parsed(configuration), seededRandom(seed), addresses);
   }
 
   /** Signs a program in; it has not joined. */
@@ -74,8 +74,8 @@ export class PortalBench {
   }
 
   /** Replaces the configuration. */
-  configure(configuration: string): void {
-    this.state.setConfiguration(parseConfiguration(configuration, "portal.yaml"), NOW);
+  configure(configuration: string | Configuration): void {
+    this.state.setConfiguration(parsed(configuration), NOW);
     this.deliver();
   }
 
@@ -87,6 +87,10 @@ export class PortalBench {
       else program?.frames.push(JSON.parse(output.text) as PortalFrame);
     }
   }
+}
+
+function parsed(configuration: string | Configuration): Configuration {
+  return typeof configuration === "string" ? parseConfiguration(configuration, "portal.yaml") : configuration;
 }
 
 /** A program at a {@link PortalBench}. */

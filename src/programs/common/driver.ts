@@ -5,13 +5,19 @@ import type { StateMachine, Transmit } from "../../base/state-machine.js";
 import type { Instant } from "../../base/time.js";
 import { monotonicNow } from "../../system/clock.js";
 
+/** Least time between two looks at what workers have counted, in milliseconds. */
+export const OBSERVATION_INTERVAL = 250;
+
 /** What the outside of a state machine does with what comes out of it. */
 export interface DriverOptions<Event> {
   /** Sends a datagram of the control plane. */
   readonly transmit: (transmit: Transmit) => void;
   /** Acts on an event. It may feed the state machine again; the driver drains what comes of it. */
   readonly event: (event: Event, now: Instant) => void;
-  /** Runs before every `handleTimeout`: the place to feed what workers have counted. */
+  /**
+   * Runs before `handleTimeout`, at most every {@link OBSERVATION_INTERVAL}: the place to feed what workers have counted, for all connections at
+   * once. Deadlines that follow from traffic have seconds; those of ten thousand connections come one after the other.
+   */
   readonly beforeTimeout?: (now: Instant) => void;
 }
 
@@ -29,6 +35,7 @@ export class Driver<Event> {
   readonly #machine: StateMachine<Event>;
   readonly #options: DriverOptions<Event>;
   #timer: NodeJS.Timeout | undefined;
+  #observedAt: Instant = Number.NEGATIVE_INFINITY;
   #draining = false;
   #stopped = false;
 
@@ -54,7 +61,10 @@ export class Driver<Event> {
         const now = monotonicNow();
         const deadline = this.#machine.pollTimeout();
         if (this.#stopped || deadline === undefined || deadline > now) break;
-        this.#options.beforeTimeout?.(now);
+        if (now >= this.#observedAt + OBSERVATION_INTERVAL) {
+          this.#observedAt = now;
+          this.#options.beforeTimeout?.(now);
+        }
         this.#machine.handleTimeout(now);
       }
     } finally {
