@@ -42,7 +42,8 @@ function ofFamily(family: AddressFamily, text: string): IpAddress | undefined {
 export function decodeKey(text: string): Uint8Array | undefined {
   if (!/^[A-Za-z0-9+/]{43}=$/.test(text)) return undefined;
   const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
-  return bytes.length === 32 ? bytes : undefined;
+  // The last character holds two bits that belong to no byte: one key has one form.
+  return encodeKey(bytes) === text ? bytes : undefined;
 }
 
 /** Encodes a key of 32 bytes. */

@@ -104,6 +104,7 @@ test("spec 01, 15.2.15: a key survives Base64; keys of other lengths are refused
   for (const length of [0, 31, 33, 64]) assert.equal(decodeKey(encodeKey(new Uint8Array(length))), undefined);
   for (const text of [encodeKey(key).slice(0, -1), `${encodeKey(key)}=`, encodeKey(key).replace("A", "-"), "{}"])
     assert.equal(decodeKey(text), undefined, text);
+  assert.equal(decodeKey(`${"A".repeat(42)}B=`), undefined, "bits behind the last byte");
 });
 
 test("spec 01, 15.2.16: replies are told apart by shape", () => {

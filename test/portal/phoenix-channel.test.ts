@@ -250,15 +250,19 @@ test("spec 01, 3.4: Retry-After is honoured where it is later", () => {
 
 test("spec 01, 15.4.29: the limit counts from the first failure, not from the connection", () => {
   const bench = new Bench({ maxPartitionTime: 15 * MINUTE }).join();
-  for (let i = 0; i < 360; i++) {
-    bench.advance(10 * SECOND);
-    for (const { ref } of bench.sent()) bench.reply(ref, {}, "ok", "phoenix");
-  }
+  const anHour = () => {
+    for (let i = 0; i < 360; i++) {
+      bench.advance(10 * SECOND);
+      for (const { ref } of bench.sent()) bench.reply(ref, {}, "ok", "phoenix");
+    }
+  };
+  anHour();
   bench.channel.handleClosed("restart", bench.now);
   assert.deepEqual(bench.types(), ["hiccup"]);
   bench.advance(SECOND);
   bench.join();
 
+  anHour();
   bench.channel.handleClosed("gone for good", bench.now);
   const start = bench.now;
   let last = bench.take().at(-1);

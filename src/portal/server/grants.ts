@@ -1,7 +1,8 @@
 // What a configuration grants (spec 01, sections 11.5 and 11.6): resources to actors, and the sites that lead to them.
 
 import type { Configuration, ConfiguredResource } from "./configuration.js";
-import { resourceId } from "./rendering.js";
+import { renderForClient, resourceId } from "./rendering.js";
+import type { Version } from "./versions.js";
 
 /** Answers to who may reach what, for one configuration. */
 export class Grants {
@@ -37,4 +38,27 @@ export class Grants {
   mayMeet(actor: string, site: string): boolean {
     return this.resourcesOf(actor).some(({ sites }) => sites.includes(site));
   }
+}
+
+/** What a client of this version has to hear when other grants take the place of these. */
+export function resourceChanges(
+  before: Grants,
+  after: Grants,
+  actor: string,
+  version: Version | undefined,
+): { readonly deleted: string[]; readonly changed: object[] } {
+  const render = (grants: Grants) =>
+    new Map(
+      grants
+        .resourcesOf(actor)
+        .flatMap((resource) => renderForClient(resource, version).map((json) => [resourceId(resource), json] as const)),
+    );
+  const old = render(before);
+  const current = render(after);
+  return {
+    deleted: [...old.keys()].filter((id) => !current.has(id)),
+    changed: [...current]
+      .filter(([id, resource]) => JSON.stringify(old.get(id)) !== JSON.stringify(resource))
+      .map(([, resource]) => resource),
+  };
 }

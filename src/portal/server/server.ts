@@ -26,6 +26,8 @@ const STOP_TIMEOUT: Duration = 500;
 /** WebSocket close code: the server goes away (RFC 6455, section 7.4.1). */
 const GOING_AWAY = 1001;
 
+/** Connections beyond the limit that are told so; further ones are closed. */
+const SPARE_CONNECTIONS = 100;
 /** What request targets are relative to; only path and query count. */
 const BASE = "http://portal";
 
@@ -86,7 +88,7 @@ export class PortalServer {
       }
       response.writeHead(404).end();
     });
-    this.#http.maxConnections = this.#limits.maxSockets;
+    this.#http.maxConnections = this.#limits.maxSockets + SPARE_CONNECTIONS;
     this.#http.on("upgrade", (request, socket, head) => this.#upgrade(request, socket, head));
   }
 

@@ -2,20 +2,19 @@
 // texts and closings come out.
 
 import type { Random } from "../../base/random.js";
-import { randomBelow, randomUuid } from "../../base/random.js";
+import { randomUuid } from "../../base/random.js";
 import type { UnixTime } from "../../base/time.js";
 import { decodeKey } from "../values.js";
 import type { Configuration, ConfiguredResource } from "./configuration.js";
 import { type Flow, FlowTable } from "./flows.js";
-import { groupByDistance } from "./geography.js";
-import { Grants } from "./grants.js";
+import { isUsable, selectGateway } from "./gateway-selection.js";
+import { Grants, resourceChanges } from "./grants.js";
 import { type AddressBook, derivedId } from "./identity.js";
 import { field, hasField, parseMessage, stringField, stringList } from "./messages.js";
 import { RelayDirectory } from "./relays.js";
 import { renderForClient, renderForGateway, resourceId, routingOf, siteId } from "./rendering.js";
-import { type Login, type LoginResult, relayAddresses, type Session } from "./session.js";
+import { checkParameters, type Login, type LoginResult, type Session } from "./session.js";
 import { TokenTable, tokenDigest } from "./tokens.js";
-import { CURRENT_VERSION, compareVersions, isCompatible, parseVersion, userAgentVersion } from "./versions.js";
 
 export type { Login, LoginResult, Session } from "./session.js";
 
@@ -44,8 +43,6 @@ interface PendingRequest {
 
 /** Requests that wait for a gateway, at most; the oldest is forgotten, its client times out. */
 const MAX_PENDING = 10_000;
-/** Longest id of a device, characters. The programs send 64. */
-const MAX_EXTERNAL_ID = 255;
 /** Keepalive that clients and gateways are told, seconds; nobody uses it (spec 01, section 11.7). */
 const PERSISTENT_KEEPALIVE = 25;
 
@@ -97,21 +94,13 @@ export class PortalState {
     const owner = this.#tokens.find(role, digest, now);
     if (owner === undefined) return { type: "refused", status: 401, text: "Invalid token" };
 
-    const { publicKey = "", externalId = "" } = login;
-    const relay = role === "relay" ? relayAddresses(login) : [];
-    const versionText = login.userAgent === undefined ? undefined : userAgentVersion(login.userAgent);
-    const problems: string[] = [];
-    if (typeof relay === "string") problems.push(relay);
-    if (role !== "relay" && (externalId === "" || externalId.length > MAX_EXTERNAL_ID))
-      problems.push("external_id: is invalid");
-    if (role !== "relay" && decodeKey(publicKey) === undefined) problems.push("public_key: is invalid");
-    if (login.userAgent !== undefined && versionText === undefined) problems.push("user_agent: has no version");
-    if (typeof relay === "string" || problems.length > 0) {
-      const text = `Invalid or missing connection parameters: ${problems.join("\n")}\n`;
+    const parameters = checkParameters(role, login);
+    if (parameters.type === "invalid") {
+      const text = `Invalid or missing connection parameters: ${parameters.problems.join("\n")}\n`;
       return { type: "refused", status: 422, text };
     }
-
-    const identity = `${role} ${owner.name} ${role === "relay" ? relay[0] : externalId}`;
+    const { key, publicKey, version } = parameters;
+    const identity = `${role} ${owner.name} ${key}`;
     const addresses = role === "relay" ? undefined : this.#addresses.addressesOf(identity);
     if (role !== "relay" && addresses === undefined)
       return { type: "refused", status: 503, text: "No tunnel address is free" };
@@ -121,11 +110,11 @@ export class PortalState {
       owner: owner.name,
       id: derivedId("device", identity),
       addresses,
-      relayAddresses: relay,
+      relayAddresses: parameters.relayAddresses,
       publicKey,
       remoteIp: login.remoteIp,
       location: login.location,
-      version: login.userAgent === undefined ? CURRENT_VERSION : parseVersion(versionText ?? ""),
+      version,
       expiresAt: owner.expiresAt,
       joined: false,
     };
@@ -191,7 +180,11 @@ export class PortalState {
     for (const session of this.#sessions) {
       if (session.role !== "client" || !session.joined) continue;
       if (dnsChanged) this.#push(session, "config_changed", { interface: this.#interfaceOf(session) });
-      this.#pushResourceChanges(session, before, counts);
+      const { deleted, changed } = resourceChanges(before, this.#grants, session.owner, session.version);
+      for (const id of deleted) this.#push(session, "resource_deleted", id);
+      for (const resource of changed) this.#push(session, "resource_created_or_updated", resource);
+      counts.deleted += deleted.length;
+      counts.created_or_updated += changed.length;
     }
     const rejected = this.#revokeFlows(before, now);
     this.#pushUpdatesToGateways(before);
@@ -278,10 +271,11 @@ export class PortalState {
       this.#error(session, "client", ref, "offline");
       return;
     }
-    const gateway = this.#selectGateway(
+    const gateway = selectGateway(
       online.filter((candidate) => isUsable(session, candidate, resource)),
       session,
       stringList(payload, "connected_gateway_ids"),
+      this.#random,
     );
     if (gateway === undefined) {
       this.#error(session, "client", ref, "not_found");
@@ -293,25 +287,6 @@ export class PortalState {
       gateway_group_id: siteId(gateway.owner),
       gateway_remote_ip: gateway.remoteIp,
     });
-  }
-
-  /** The first of the connected ones; else, of those at the nearest place, one of the newest (spec 01, section 11.6). */
-  #selectGateway(candidates: readonly Session[], client: Session, connected: readonly string[]): Session | undefined {
-    for (const id of connected) {
-      const gateway = candidates.find((candidate) => candidate.id === id);
-      if (gateway !== undefined) return gateway;
-    }
-    const here = client.location;
-    const nearest = here === undefined ? candidates : (groupByDistance(candidates, here)[0] ?? []);
-    const [newest] = nearest
-      .flatMap(({ version }) => version ?? [])
-      .sort(compareVersions)
-      .reverse();
-    const best =
-      here === undefined || newest === undefined
-        ? nearest
-        : nearest.filter(({ version }) => version !== undefined && compareVersions(version, newest) === 0);
-    return best.length === 0 ? undefined : best[randomBelow(this.#random, best.length)];
   }
 
   /** Whether the message was complete. */
@@ -422,33 +397,6 @@ export class PortalState {
     return owner?.name === holder.owner && owner.expiresAt === holder.expiresAt;
   }
 
-  #pushResourceChanges(
-    session: Session,
-    before: Grants,
-    counts: { created_or_updated: number; deleted: number },
-  ): void {
-    const render = (grants: Grants) =>
-      new Map(
-        grants
-          .resourcesOf(session.owner)
-          .flatMap((resource) =>
-            renderForClient(resource, session.version).map((json) => [resourceId(resource), json] as const),
-          ),
-      );
-    const old = render(before);
-    const current = render(this.#grants);
-    for (const id of old.keys()) {
-      if (current.has(id)) continue;
-      this.#push(session, "resource_deleted", id);
-      counts.deleted++;
-    }
-    for (const [id, resource] of current) {
-      if (JSON.stringify(old.get(id)) === JSON.stringify(resource)) continue;
-      this.#push(session, "resource_created_or_updated", resource);
-      counts.created_or_updated++;
-    }
-  }
-
   /** Ends flows whose token or grant is gone, or whose resource leads elsewhere; how many gateways were told. */
   #revokeFlows(before: Grants, now: UnixTime): number {
     const routing = new Map(
@@ -549,11 +497,6 @@ export class PortalState {
     this.#outputs.push({ type: "close", session });
     this.disconnected(session);
   }
-}
-
-/** Whether client, gateway and resource go together (spec 01, sections 11.5 and 11.6). */
-function isUsable(client: Session, gateway: Session, resource: ConfiguredResource): boolean {
-  return isCompatible(client.version, gateway.version) && renderForGateway(resource, gateway.version).length > 0;
 }
 
 function upstreamDns(configuration: Configuration): object[] {
