@@ -41,6 +41,8 @@ export const CANDIDATE_TIMEOUT: Duration = 10 * SECOND;
 export const DISCONNECTED_GRACE: Duration = 2 * SECOND;
 /** How long handshakes go unanswered before the connection is given up: longer than ICE takes to notice a dead path (section 14). */
 export const HANDSHAKE_TIMEOUT: Duration = 20 * SECOND;
+/** Time without packets after which the path is checked less often (section 14). */
+export const IDLE_TIME: Duration = 20 * SECOND;
 /** Interval of WireGuard's persistent keepalive (section 2.5); what the portal says about it is ignored. */
 export const PERSISTENT_KEEPALIVE: Duration = 10 * SECOND;
 /** Handshake messages that wait for a nomination (section 2.5); the oldest has to go first. */
@@ -80,6 +82,8 @@ export class Connection {
   /** Until the peer has it. */
   readonly #sessionKey: Uint8Array;
   readonly #createdAt: Instant;
+  /** Last packet in either direction. */
+  #usedAt: Instant;
   #peer: Peer | undefined;
   #signalledAt: Instant = 0;
   #path: Path | undefined;
@@ -99,6 +103,7 @@ export class Connection {
     this.#sessionKey = sessionKey.slice();
     this.#context = context;
     this.#createdAt = now;
+    this.#usedAt = now;
     this.agent = new IceAgent(context);
     context.emit({ type: "connection-added", connection: id });
     this.#update(now);
@@ -240,6 +245,8 @@ export class Connection {
   /** What the datapath has counted. */
   handleActivity(activity: Activity, now: Instant): void {
     this.#peer?.handleActivity(activity, now);
+    const { sentDataAt, receivedDataAt } = activity;
+    this.#usedAt = Math.max(this.#usedAt, sentDataAt, receivedDataAt);
   }
 
   /** The datapath has received the first message of a session. */
@@ -252,6 +259,7 @@ export class Connection {
   handleTimeout(now: Instant): void {
     this.agent.handleTimeout(now);
     this.#peer?.handleTimeout(now);
+    this.agent.setPace(now >= this.#usedAt + IDLE_TIME ? "idle" : "eager", now);
     this.#update(now);
     this.#failIfDue(now);
     this.#context.schedule(this, this.#nextDeadline());

@@ -23,6 +23,7 @@ import type { StunMessage } from "../stun/message.js";
 import { type Candidate, candidatePriority, localPreferenceOf } from "./candidate.js";
 import { type Addition, type ListedCandidate, LocalCandidates, RemoteCandidates } from "./candidate-list.js";
 import { buildRequest, buildResponse, usernamesOf } from "./check-messages.js";
+import type { CheckPace } from "./check-schedule.js";
 import { Checklist } from "./checklist.js";
 import { FRESH_PAIR_TIMEOUT, MAX_QUEUED_REQUESTS, MAX_QUEUED_TRANSMITS, MAX_REPORTED_SOURCES } from "./constants.js";
 import { generateCredentials, type IceCredentials } from "./credentials.js";
@@ -102,6 +103,7 @@ export class IceAgent {
   readonly #transactions = new Map<string, CandidatePair>();
   #selected: CandidatePair | undefined;
   #state: IceState = "checking";
+  #pace: CheckPace = "eager";
 
   /** Requests that came before the other side's credentials. */
   readonly #requests = new BoundedQueue<QueuedRequest>(MAX_QUEUED_REQUESTS, "drop-oldest");
@@ -194,6 +196,12 @@ export class IceAgent {
   /** A candidate of the other side is gone. Returns whether it was there. */
   removeRemoteCandidate(candidate: Candidate, now: Instant): boolean {
     return this.#invalidated(this.#remoteCandidates.invalidate(candidate), now);
+  }
+
+  /** Changes how often pairs that work are checked. */
+  setPace(pace: CheckPace, now: Instant): void {
+    this.#pace = pace;
+    for (const pair of this.#checklist.pairs) pair.schedule.setPace(pace, now);
   }
 
   /** Checks that a message is for this agent and from the other side; `undefined` when it is not. */
@@ -349,6 +357,7 @@ export class IceAgent {
 
   #pair(local: ListedCandidate, remote: ListedCandidate, now: Instant): void {
     this.#forget(this.#checklist.add(local, remote, now));
+    this.#checklist.get(local, remote)?.schedule.setPace(this.#pace, now);
   }
 
   #invalidated(entry: ListedCandidate | undefined, now: Instant): boolean {

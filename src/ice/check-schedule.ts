@@ -3,14 +3,19 @@
 //   never answered       0, 0.25, 0.75, 1.75, 3.25, 4.75, 6.25, 7.75 s; dead at 9.25 s
 //   answered             0, 0.25, 0.75, 1.75, 3.25 s, then every 1.5 s for ever: this is what keeps NAT bindings open
 //   falls silent at T    T, T+1.5, 2.0, 3.0, 4.5, 6.0, 7.5, 9.0 s; dead at T+10.5 s
+//   at the idle pace     answered: every 25 s; a check that is not answered is repeated as above
 
 import type { Duration, Instant } from "../base/time.js";
 import {
+  IDLE_CHECK_INTERVAL,
   INITIAL_RETRANSMISSION_TIMEOUT,
   MAX_RETRANSMISSION_TIMEOUT,
   MAX_UNANSWERED_CHECKS,
   SILENCE_THRESHOLD,
 } from "./constants.js";
+
+/** How often pairs that work are checked. `idle`: nobody uses the connection. */
+export type CheckPace = "eager" | "idle";
 
 /** A check that was sent. */
 export interface CheckAttempt {
@@ -27,6 +32,7 @@ export class CheckSchedule {
   /** Oldest first; at most {@link MAX_UNANSWERED_CHECKS}. */
   readonly #attempts: CheckAttempt[] = [];
   #nextAt: Instant;
+  #pace: CheckPace = "eager";
 
   /** The first check is due at `now`. */
   constructor(now: Instant) {
@@ -41,6 +47,13 @@ export class CheckSchedule {
   /** Makes a check due at once. */
   expedite(now: Instant): void {
     this.#nextAt = Math.min(this.#nextAt, now);
+  }
+
+  /** Changes the pace from the next check on. */
+  setPace(pace: CheckPace, now: Instant): void {
+    if (pace === this.#pace) return;
+    this.#pace = pace;
+    this.#reschedule(now);
   }
 
   /** A check has been sent. Returns the one that is forgotten for it, if any: an answer to it comes too late. */
@@ -82,6 +95,10 @@ export class CheckSchedule {
     const last = this.#attempts.at(-1);
     if (last === undefined) return;
     const silence = this.#silence();
+    if (silence === 0 && this.#pace === "idle") {
+      this.#nextAt = last.sentAt + IDLE_CHECK_INTERVAL;
+      return;
+    }
     const oldest = this.#attempts[this.#attempts.length - silence];
     const silent = oldest !== undefined && now - oldest.sentAt > SILENCE_THRESHOLD;
     const count = silent ? silence : this.#attempts.length;

@@ -8,6 +8,9 @@ export const INITIAL_RETRANSMISSION_TIMEOUT: Duration = 250;
 /** Longest time between two checks of a pair: also the keepalive interval of every pair that works. */
 export const MAX_RETRANSMISSION_TIMEOUT: Duration = 1.5 * SECOND;
 
+/** Time between two checks of a pair that works while nobody uses the connection: keeps NAT bindings open (spec 02, section 14). */
+export const IDLE_CHECK_INTERVAL: Duration = 25 * SECOND;
+
 /** Checks in a row without answer after which a pair is dead, and checks remembered per pair. */
 export const MAX_UNANSWERED_CHECKS = 8;
 

@@ -12,8 +12,8 @@ afterEach(cleanUp);
 const DURATION = 128;
 /** Echo requests per second. */
 const RATE = 20;
-/** Age in seconds up to which the last handshake must be the second one. */
-const RENEWED_WITHIN = 20;
+/** Age in seconds up to which the last handshake must be the second one: well below {@link DURATION}. */
+const RENEWED_WITHIN = 60;
 
 const pairs = otherPrograms.flatMap((other) =>
   (["initiator", "responder"] as const).map((role) => ({ other, role, title: `${other.name}, wirelane as ${role}` })),
@@ -29,10 +29,14 @@ test(`a rekey under traffic loses nothing: ${pairs.map(({ title }) => title).joi
     const [initiator, responder] = role === "initiator" ? [ours, theirs] : [theirs, ours];
     await configure(responder, initiator);
     await configure(initiator, responder, [`Endpoint = ${OUTER[4][responder.number - 1]}:${PORT}`]);
-    runs.push({ title, initiator, responder });
+    runs.push({ title, ours, initiator, responder });
   }
   const results = await Promise.all(
-    runs.map(async ({ title, initiator, responder }) => ({ title, ...(await watch(initiator, responder)) })),
+    runs.map(async ({ title, ours, initiator, responder }) => ({
+      title,
+      lost: await watch(initiator, responder),
+      age: await handshakeAge(ours),
+    })),
   );
   for (const { title, lost, age } of results) {
     context.diagnostic(`${title}: ${lost} lost, last handshake ${age} s ago`);
@@ -41,12 +45,17 @@ test(`a rekey under traffic loses nothing: ${pairs.map(({ title }) => title).joi
   }
 });
 
-/** Sends echo requests all the time; returns how many went unanswered, and the age of the last handshake in seconds. */
-async function watch(from: Side, to: Side): Promise<{ lost: number; age: number }> {
+/** Sends echo requests all the time; returns how many went unanswered. */
+async function watch(from: Side, to: Side): Promise<number> {
   const count = DURATION * RATE;
   const args = ["-q", "-c", String(count), "-i", String(1 / RATE), "-W", "5", `10.77.0.${to.number}`];
   const { stdout } = await from.host.run("ping", args, { timeout: (DURATION + 30) * 1000, allowFailure: true });
   const [, received] = /(\d+) received/.exec(stdout) ?? [];
-  const [, handshake] = await show(from, "latest-handshakes");
-  return { lost: count - Number(received), age: Math.round(Date.now() / 1000 - Number(handshake)) };
+  return count - Number(received);
+}
+
+/** Seconds since the last handshake of our device: boringtun says something else under that name. */
+async function handshakeAge(side: Side): Promise<number> {
+  const [, handshake] = await show(side, "latest-handshakes");
+  return Math.round(Date.now() / 1000 - Number(handshake));
 }

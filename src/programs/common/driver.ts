@@ -79,17 +79,21 @@ export class Driver<Event> {
     clearTimeout(this.#timer);
   }
 
+  /**
+   * Events first: a session is in the datapath's tables before the handshake message leaves that lets the other side use it. Its first packet
+   * would otherwise arrive at a stranger's.
+   */
   #poll(): void {
     for (;;) {
-      const transmit = this.#machine.pollTransmit();
-      if (transmit !== undefined) {
-        this.#options.transmit(transmit);
+      const event = this.#machine.pollEvent();
+      if (event !== undefined) {
+        this.#options.event(event, monotonicNow());
+        if (this.#stopped) return;
         continue;
       }
-      const event = this.#machine.pollEvent();
-      if (event === undefined) return;
-      this.#options.event(event, monotonicNow());
-      if (this.#stopped) return;
+      const transmit = this.#machine.pollTransmit();
+      if (transmit === undefined) return;
+      this.#options.transmit(transmit);
     }
   }
 
