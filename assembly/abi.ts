@@ -65,6 +65,8 @@ export enum Exception {
    * connection in DENIED_INTERVAL, so that nobody can flood the control plane; the others are dropped.
    */
   DestinationNotAllowed = 10,
+  /** Decrypted packet for us and not for our network: IPv6 from `::` to `::` of protocol 255 (spec 04, section 11.1). */
+  PeerMessage = 11,
 }
 
 /** What a route leads to: the value of an entry of the route table is `connection slot` or one of these. */

@@ -20,7 +20,17 @@ import {
 import { TAG_SIZE, WIREGUARD_HEADER_SIZE } from "./outbound";
 import { closeRuns, deliverPacket } from "./packet/coalesce";
 import { headerLength, isFragment, packetLength, protocolOf, source, version } from "./packet/ip";
-import { classify, HANDSHAKE, MALFORMED, RELAY, readControl, receiveArea, STUN, TRANSPORT } from "./receive";
+import {
+  CHANNEL_HEADER_SIZE,
+  classify,
+  HANDSHAKE,
+  MALFORMED,
+  RELAY,
+  readControl,
+  receiveArea,
+  STUN,
+  TRANSPORT,
+} from "./receive";
 import {
   ACTIVITY_RECEIVED_AT,
   ACTIVITY_RECEIVED_DATA_AT,
@@ -139,8 +149,21 @@ function handleDatagram(region: u32, aux: u32, datagram: u32, length: u32): void
   if (kind == TRANSPORT) handleTransport(region, aux, datagram, length);
   else if (kind == HANDSHAKE) pushDatagram(region, Exception.WireGuardHandshake, aux, datagram, length);
   else if (kind == STUN) pushDatagram(region, Exception.Stun, aux, datagram, length);
-  else if (kind == RELAY) pushDatagram(region, Exception.Relay, aux, datagram, length);
+  else if (kind == RELAY) handleRelayed(region, aux, datagram, length);
   else drop(region, Drop.MalformedDatagram, 1);
+}
+
+/**
+ * Unwraps channel data (RFC 8656, section 12.4) of a transport message, which proves by its tag where it belongs, whatever channel it came
+ * through; the control plane has the others. Bytes after the announced length are cut off.
+ */
+function handleRelayed(region: u32, aux: u32, datagram: u32, length: u32): void {
+  const message = datagram + CHANNEL_HEADER_SIZE;
+  const announced: u32 = bswap<u16>(load<u16>(datagram, 2));
+  const complete = announced <= length - CHANNEL_HEADER_SIZE;
+  if (complete && announced >= CHANNEL_HEADER_SIZE && classify(message, announced) == TRANSPORT)
+    handleTransport(region, aux, message, announced);
+  else pushDatagram(region, Exception.Relay, aux, datagram, length);
 }
 
 function pushDatagram(region: u32, reason: Exception, aux: u32, datagram: u32, length: u32): void {
@@ -303,7 +326,8 @@ function deliver(region: u32, connection: u32, connectionSlot: u32, flags: u32, 
     return;
   }
   if (lookupRoute(region, family, source(packet, family)) != connectionSlot) {
-    drop(region, Drop.SourceNotAllowed, 1);
+    if (isPeerMessage(packet, family)) pushPacket(region, Exception.PeerMessage, connectionSlot, packet, length);
+    else drop(region, Drop.SourceNotAllowed, 1);
     return;
   }
   const protocol = protocolOf(packet, family);
@@ -325,7 +349,17 @@ function reportDenied(region: u32, connection: u32, connectionSlot: u32, packet:
     return;
   }
   store<f64>(connection, now, CONNECTION_DENIED_AT);
-  const record = beginException(region, Exception.DestinationNotAllowed, connectionSlot, length, QUARTER_RING);
+  pushPacket(region, Exception.DestinationNotAllowed, connectionSlot, packet, length);
+}
+
+/** IPv6 from `::` to `::` of protocol 255, which is reserved. */
+function isPeerMessage(packet: u32, family: u32): bool {
+  if (family != 6 || protocolOf(packet, family) != 255) return false;
+  return !v128.any_true(v128.or(v128.load(packet, 8), v128.load(packet, 24)));
+}
+
+function pushPacket(region: u32, reason: Exception, connectionSlot: u32, packet: u32, length: u32): void {
+  const record = beginException(region, reason, connectionSlot, length, QUARTER_RING);
   if (record == 0) return;
   memory.copy(record + RECORD_HEADER_SIZE, packet, length);
   endException(region, record);

@@ -8,7 +8,7 @@ import { initializeQueue } from "./transmit";
 
 export * from "./aead/exports";
 export { inbound } from "./inbound";
-export { outbound, sealKeepalive } from "./outbound";
+export { outbound, sealForPeer } from "./outbound";
 export { prepareReceive } from "./receive";
 export { sealPending } from "./seal";
 export { insertPrefix, removePrefix, setPrefixLength } from "./tables/prefix";

@@ -14,6 +14,7 @@ import {
   segmentLength,
   writeSegment,
 } from "./packet/segment";
+import { CHANNEL_HEADER_SIZE } from "./receive";
 import {
   ACTIVITY_SENT_AT,
   ACTIVITY_SENT_DATA_AT,
@@ -57,8 +58,6 @@ export const WIREGUARD_HEADER_SIZE: u32 = 16;
 export const TAG_SIZE: u32 = 16;
 /** First four bytes of a transport message. */
 export const TRANSPORT_MESSAGE: u32 = 4;
-/** Bytes of TURN's channel data header (RFC 8656, section 12.4). */
-const CHANNEL_HEADER_SIZE: u32 = 4;
 
 /** Handles the frame of `frameLength` bytes in the TUN buffer. `now` is in milliseconds. */
 export function outbound(region: u32, frameLength: u32, now: f64): void {
@@ -124,8 +123,11 @@ function sendPackets(region: u32, connectionSlot: u32, now: f64): void {
   atomic.store<u64>(connection, <u64>now, ACTIVITY_SENT_DATA_AT);
 }
 
-/** Sends an empty message on a connection. Returns whether it had a usable session and path. */
-export function sealKeepalive(region: u32, connectionSlot: u32, now: f64): bool {
+/**
+ * Sends the packet of `length` bytes in the TUN buffer on a connection, whatever the routes say: a message for the peer itself, or an empty
+ * one to keep the connection alive. Returns whether it had a usable session and path.
+ */
+export function sealForPeer(region: u32, connectionSlot: u32, length: u32, now: f64): bool {
   const connection = connectionAt(region, connectionSlot);
   const session = usableSession(region, connection, now);
   const path = usablePath(region, connection);
@@ -133,7 +135,7 @@ export function sealKeepalive(region: u32, connectionSlot: u32, now: f64): bool 
     drop(region, Drop.NoPath, 1);
     return false;
   }
-  if (!hasRoom(region, load<u32>(path, PATH_FAMILY), 1, overheadOf(path))) {
+  if (!hasRoom(region, load<u32>(path, PATH_FAMILY), 1, overheadOf(path) + length)) {
     dropForRoom(region, path, 1);
     return false;
   }
@@ -143,8 +145,10 @@ export function sealKeepalive(region: u32, connectionSlot: u32, now: f64): bool 
     return false;
   }
   beginPending(region, session, first);
-  addPending(region, beginMessage(region, path, session, first, 0), 0);
-  finish(region, connection, connectionSlot, session, path, first, 1, 0, now);
+  const text = beginMessage(region, path, session, first, length);
+  memory.copy(text, region + TUN_FRAME + VNET_HEADER_SIZE, length);
+  addPending(region, text, length);
+  finish(region, connection, connectionSlot, session, path, first, 1, length, now);
   return true;
 }
 

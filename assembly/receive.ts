@@ -96,7 +96,8 @@ export const MALFORMED: u32 = 4;
 /** STUN's magic cookie 0x2112a442 (RFC 8489, section 5) as it lies in memory. */
 const MAGIC_COOKIE: u32 = 0x42a41221;
 const STUN_HEADER_SIZE: u32 = 20;
-const CHANNEL_HEADER_SIZE: u32 = 4;
+/** Bytes of TURN's channel data header (RFC 8656, section 12.4). */
+export const CHANNEL_HEADER_SIZE: u32 = 4;
 
 /**
  * What a datagram is (spec 02, sections 7 and 11.2). WireGuard's messages are recognised by their type, three zero bytes and

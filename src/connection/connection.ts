@@ -31,7 +31,8 @@ import type { ReceivedInitiation } from "../wireguard/noise.js";
 import { Peer, type PeerEvent } from "../wireguard/peer.js";
 import type { Tai64nClock } from "../wireguard/tai64n.js";
 import type { Activity } from "../wireguard/timers.js";
-import type { FailureReason, NodeEvent, Path } from "./events.js";
+import type { FailureReason, NodeEvent, Path, RelayedPath } from "./events.js";
+import { RelayUse } from "./relay-use.js";
 
 /** How long the other side may take to answer an offer (spec 02, section 2.5). */
 export const ANSWER_TIMEOUT: Duration = 20 * SECOND;
@@ -63,8 +64,12 @@ export interface ConnectionContext {
   emit(event: NodeEvent): void;
   /** When the connection wants to be woken; each call replaces the one before. */
   schedule(connection: Connection, deadline: Instant | undefined): void;
-  /** Takes what the connection sends. */
-  transmit(transmit: Transmit): void;
+  /** Takes what the connection sends; from an address that a relay lends us it goes over the relay. */
+  transmit(transmit: Transmit, now: Instant): void;
+  /** Makes sure that there will be a channel of the relay to a peer. */
+  bindChannel(relay: string, peer: SocketAddress, now: Instant): void;
+  /** The way over a relay from an address that it lends us; `direct` from an address of ours; `undefined` when no channel leads there (yet). */
+  relayedPath(local: SocketAddress, peer: SocketAddress, now: Instant): RelayedPath | "direct" | undefined;
   /** The other side has proved to be at this address: WireGuard messages from there are welcome. */
   sourceDiscovered(connection: Connection, source: SocketAddress): void;
 }
@@ -77,6 +82,8 @@ export class Connection {
   failure: FailureReason | undefined;
   /** Keys of addresses that WireGuard messages may come from: the node's index, kept here to be undone. */
   readonly sources = new Set<string>();
+  /** What the connection has of its relay. */
+  readonly #relay: RelayUse;
 
   readonly #context: ConnectionContext;
   /** Until the peer has it. */
@@ -105,6 +112,11 @@ export class Connection {
     this.#createdAt = now;
     this.#usedAt = now;
     this.agent = new IceAgent(context);
+    this.#relay = new RelayUse({
+      agent: this.agent,
+      signal: (type, candidate) => this.#signal(type, candidate),
+      bindChannel: (relay, peer, at) => context.bindChannel(relay, peer, at),
+    });
     context.emit({ type: "connection-added", connection: id });
     this.#update(now);
   }
@@ -185,6 +197,51 @@ export class Connection {
     if (this.#reflexive.delete(candidate.address.key)) this.#signal("invalidate-ice-candidate", candidate);
   }
 
+  /** Id of the relay that the connection uses. */
+  get relay(): string | undefined {
+    return this.#relay.relay;
+  }
+
+  /** Whether the connection's relay lends us an address. */
+  get isRelayUsable(): boolean {
+    return this.#relay.isUsable;
+  }
+
+  /** Where datagrams go; `undefined` while no way is known. */
+  get path(): Path | undefined {
+    return this.#path;
+  }
+
+  /** Uses this relay from now on, in place of another one. */
+  useRelay(relay: string, candidates: readonly Candidate[], now: Instant): void {
+    if (this.isExpectingAnswer) return;
+    this.#relay.use(relay, candidates, now);
+    this.#update(now);
+  }
+
+  /** The connection's relay has lent us an address. */
+  addRelayCandidate(candidate: Candidate, now: Instant): void {
+    if (this.isExpectingAnswer) return;
+    this.#relay.add(candidate, now);
+    this.#update(now);
+  }
+
+  /** A relay does not lend us this address any more. */
+  removeRelayCandidate(candidate: Candidate, now: Instant): void {
+    this.#relay.remove(candidate, now);
+    this.#update(now);
+  }
+
+  /** The way over the relay to a peer has another channel. */
+  handleChannelChanged(peer: SocketAddress, now: Instant): void {
+    const path = this.#path;
+    if (path?.relay === undefined || !path.remote.equals(peer)) return;
+    const relay = this.#context.relayedPath(path.local, path.remote, now);
+    if (relay === undefined || relay === "direct" || isSameWay(relay, path.relay)) return;
+    this.#path = { ...path, relay };
+    this.#context.emit({ type: "path-selected", connection: this.id, path: this.#path });
+  }
+
   /** A candidate of the other side, as signalled; ignored when it does not parse. */
   addRemoteCandidate(text: string, now: Instant): void {
     const parsed = parseCandidate(text);
@@ -192,7 +249,8 @@ export class Connection {
       this.#badCandidates++;
       return;
     }
-    this.agent.addRemoteCandidate(parsed.candidate, now, parsed.username);
+    // The channel first: the checks follow right behind.
+    if (this.agent.addRemoteCandidate(parsed.candidate, now, parsed.username)) this.#relay.reach(parsed.candidate, now);
     this.#update(now);
   }
 
@@ -284,14 +342,15 @@ export class Connection {
   #update(now: Instant): void {
     // First what ICE sends: a nomination goes ahead of the handshake that it allows.
     for (let transmit = this.agent.pollTransmit(); transmit !== undefined; transmit = this.agent.pollTransmit())
-      this.#context.transmit(transmit);
+      this.#context.transmit(transmit, now);
     for (let event = this.agent.pollEvent(); event !== undefined; event = this.agent.pollEvent())
       this.#handleIceEvent(event, now);
     const peer = this.#peer;
     if (peer !== undefined) {
       for (let event = peer.pollEvent(); event !== undefined; event = peer.pollEvent())
         this.#handlePeerEvent(event, now);
-      for (let message = peer.pollTransmit(); message !== undefined; message = peer.pollTransmit()) this.#send(message);
+      for (let message = peer.pollTransmit(); message !== undefined; message = peer.pollTransmit())
+        this.#send(message, now);
       this.#reportEstablished(peer);
       for (let packet = peer.pollPacket(); packet !== undefined; packet = peer.pollPacket())
         this.#context.emit({ type: "send-packet", connection: this.id, packet });
@@ -308,18 +367,22 @@ export class Connection {
         this.#disconnectedAt = event.state === "disconnected" ? now : undefined;
         return;
       case "path-nominated":
-        this.#selectPath({ local: event.local, remote: event.remote }, now);
+        this.#selectPath(event.local, event.remote, now);
         return;
     }
   }
 
-  #selectPath(path: Path, now: Instant): void {
+  #selectPath(local: SocketAddress, remote: SocketAddress, now: Instant): void {
     const before = this.#path;
-    if (before?.local.equals(path.local) === true && before.remote.equals(path.remote)) return;
+    if (before?.local.equals(local) === true && before.remote.equals(remote)) return;
+    const relay = this.#context.relayedPath(local, remote, now);
+    // Checks have just passed, so there was a channel; a new one is on its way.
+    if (relay === undefined) return;
+    const path: Path = relay === "direct" ? { local, remote } : { local, remote, relay };
     this.#path = path;
     this.#context.sourceDiscovered(this, path.remote);
     this.#context.emit({ type: "path-selected", connection: this.id, path });
-    for (const message of this.#held.drain()) this.#send(message);
+    for (const message of this.#held.drain()) this.#send(message, now);
     const peer = this.#peer;
     if (peer === undefined || this.#context.role !== "controlling") return;
     peer.mayInitiate = true;
@@ -355,9 +418,9 @@ export class Connection {
     if (established) this.#context.emit({ type: "connection-established", connection: this.id });
   }
 
-  #send(message: Uint8Array): void {
+  #send(message: Uint8Array, now: Instant): void {
     if (this.#path === undefined) this.#held.push(message);
-    else this.#context.transmit({ source: this.#path.local, destination: this.#path.remote, payload: message });
+    else this.#context.transmit({ source: this.#path.local, destination: this.#path.remote, payload: message }, now);
   }
 
   #failIfDue(now: Instant): void {
@@ -391,4 +454,8 @@ export class Connection {
     next = earliest(next, earliest(this.#answerDeadline(), this.#candidateDeadline()));
     return earliest(next, earliest(this.#graceDeadline(), this.#handshakeDeadline()));
   }
+}
+
+function isSameWay(a: RelayedPath, b: RelayedPath): boolean {
+  return a.channel === b.channel && a.server.equals(b.server);
 }

@@ -3,6 +3,7 @@
 
 import type { SocketAddress } from "../base/address.js";
 import type { IceCredentials } from "../ice/credentials.js";
+import type { AllocationFailure } from "../turn/allocation/allocation.js";
 import type { EstablishedSession } from "../wireguard/peer.js";
 
 /** What a client sends to a gateway, through the portal, to start a connection. */
@@ -29,10 +30,20 @@ export interface Relay {
 
 /** Over which addresses a connection's datagrams go. */
 export interface Path {
-  /** The address to send from. */
+  /** The address to send from: one of this host, or one that a relay lends us. */
   readonly local: SocketAddress;
-  /** The address to send to. */
+  /** The address that the other side is reached at. */
   readonly remote: SocketAddress;
+  /** How the relay forwards to `remote` what is to leave from `local`; absent on direct paths. */
+  readonly relay?: RelayedPath;
+}
+
+/** The way to a peer over a relay. */
+export interface RelayedPath {
+  /** The relay's address: datagrams go there, from whichever address of ours. */
+  readonly server: SocketAddress;
+  /** The channel that leads to the peer. */
+  readonly channel: number;
 }
 
 /** Why a connection could not be made, or died. */
@@ -66,6 +77,14 @@ export type SignallingEvent =
   | { readonly type: "connection-failed"; readonly connection: string; readonly reason: FailureReason }
   | { readonly type: "connection-closed"; readonly connection: string; readonly reason: CloseReason };
 
+/** For whoever watches over the relays. */
+export interface RelayFailed {
+  readonly type: "relay-failed";
+  /** Its id. */
+  readonly relay: string;
+  readonly reason: AllocationFailure;
+}
+
 /** For the datapath: what its tables should say, and what only it can send. */
 export type DatapathEvent =
   /** A connection exists: it may be named in routes. From `newConnection` or `acceptConnection` on. */
@@ -85,4 +104,4 @@ export type DatapathEvent =
   | { readonly type: "send-packet"; readonly connection: string; readonly packet: Uint8Array };
 
 /** Everything that a node reports. */
-export type NodeEvent = SignallingEvent | DatapathEvent;
+export type NodeEvent = SignallingEvent | DatapathEvent | RelayFailed;

@@ -21,6 +21,7 @@ import { isCandidateAddress } from "../ice/candidate.js";
 import { IceDispatcher } from "../ice/dispatcher.js";
 import { hostCandidate } from "../ice/local-candidate.js";
 import type { IceRole } from "../ice/pair.js";
+import { mayBeChannelData } from "../stun/channel-data.js";
 import { parseStunMessage, type StunMessage } from "../stun/message.js";
 import type { WireGuardError } from "../wireguard/errors.js";
 import type { LocalIdentity } from "../wireguard/identity.js";
@@ -30,7 +31,7 @@ import type { Tai64nClock } from "../wireguard/tai64n.js";
 import type { Activity } from "../wireguard/timers.js";
 import { Connection, type ConnectionContext } from "./connection.js";
 import type { FailureReason, NodeEvent, Relay } from "./events.js";
-import { ReflexiveAddresses } from "./reflexive.js";
+import { Relays, type RelaysCounters, type RelaysEvent } from "./relays.js";
 
 /** Addresses of this host that are offered to others; further ones are refused and counted. */
 export const MAX_HOST_CANDIDATES = 64;
@@ -77,7 +78,7 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
   readonly #identity: LocalIdentity;
   readonly #context: ConnectionContext;
   readonly #receiver: HandshakeReceiver;
-  readonly #reflexive: ReflexiveAddresses;
+  readonly #relays: Relays;
   readonly #dispatcher = new IceDispatcher();
   readonly #connections = new Map<string, Connection>();
   /** By address that an authenticated check has come from. */
@@ -99,7 +100,7 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
     this.random = random;
     this.#identity = identity;
     this.#receiver = new HandshakeReceiver({ identity, crypto, random });
-    this.#reflexive = new ReflexiveAddresses(random);
+    this.#relays = new Relays(random, crypto);
     this.#context = {
       role,
       identity,
@@ -110,9 +111,26 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
       dispatcher: this.#dispatcher,
       schedule: (connection, deadline) => this.#deadlines.set(connection, deadline),
       emit: (event) => this.#events.push(event),
-      transmit: (transmit) => this.#transmits.push(transmit),
+      transmit: (transmit, now) => this.#transmit(transmit, now),
+      bindChannel: (relay, peer, now) => {
+        this.#relays.bindChannel(relay, peer, now);
+        this.#drainRelays(now);
+      },
+      relayedPath: (local, peer, now) =>
+        this.#relays.isRelayed(local) ? this.#relays.pathTo(local, peer, now) : "direct",
       sourceDiscovered: (connection, source) => this.#addSource(connection, source),
     };
+  }
+
+  /** What the relays have dropped. */
+  get relaysCounters(): Readonly<RelaysCounters> {
+    return this.#relays.counters;
+  }
+
+  /** Gives what relays lend us back, before the program ends. What is left to send is in {@link pollTransmit}. */
+  close(now: Instant): void {
+    this.#relays.close(now);
+    this.#drainRelays(now);
   }
 
   /** The node's static public key, 32 bytes. */
@@ -146,14 +164,20 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
   removeLocalHostCandidate(address: SocketAddress, now: Instant): void {
     if (!this.#hosts.delete(address.key)) return;
     for (const connection of this.#connections.values()) connection.removeHostCandidate(hostCandidate(address), now);
-    this.#reflexive.removeBase(address, now);
-    this.#drainReflexive();
+    this.#relays.removeBase(address, now);
+    this.#drainRelays(now);
   }
 
   /** Removes relays, then adds some. */
   updateRelays(removed: readonly string[], added: readonly Relay[], now: Instant): void {
-    this.#reflexive.updateRelays(removed, added, now);
-    this.#drainReflexive();
+    this.#relays.updateRelays(removed, added, now);
+    this.#drainRelays(now);
+  }
+
+  /** Relays are asked anew how they see us, and to lend us addresses; connections stay. */
+  restartRelays(now: Instant): void {
+    this.#relays.reset(now);
+    this.#drainRelays(now);
   }
 
   /** Ends a connection without a failed or closed event. */
@@ -167,17 +191,20 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
     for (const id of ids) this.#remove(id);
     this.#hosts.clear();
     this.#transmits.clear();
-    this.#reflexive.reset(now);
-    this.#drainReflexive();
+    this.restartRelays(now);
     for (const connection of ids) this.#events.push({ type: "connection-closed", connection, reason: "reset" });
   }
 
-  /** A STUN message or WireGuard handshake message, which came to `local` from `from`. */
+  /** A STUN message, a WireGuard handshake message or channel data, which came to `local` from `from`. */
   handleInput(local: SocketAddress, from: SocketAddress, datagram: Uint8Array, now: Instant): void {
     if (!this.addLocalHostCandidate(local, now)) return;
-    const message = parseStunMessage(datagram);
-    if (typeof message !== "string") this.#handleStun(message, local, from, now);
-    else this.#handleHandshake(local, from, datagram, now);
+    if (mayBeChannelData(datagram)) {
+      const relayed = this.#relays.unwrap(datagram, from, now);
+      this.#drainRelays(now);
+      if (relayed !== undefined) this.#handleMessage(relayed.relayed, relayed.peer, relayed.data, now);
+      return;
+    }
+    this.#handleMessage(local, from, datagram, now);
   }
 
   /** An IP packet for which the datapath has no usable session or path. The node owns the bytes from now on. */
@@ -188,7 +215,11 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
 
   /** What the datapath has counted for a connection: to be fed for all of them before each {@link handleTimeout}. */
   handleActivity(id: string, activity: Activity, now: Instant): void {
-    this.#connections.get(id)?.handleActivity(activity, now);
+    const connection = this.#connections.get(id);
+    connection?.handleActivity(activity, now);
+    const path = connection?.path;
+    if (path?.relay !== undefined)
+      this.#relays.handleActivity(path.local, path.remote, Math.max(activity.sentAt, activity.receivedAt));
   }
 
   /** The datapath has received the first message of a session that the other side started. */
@@ -209,12 +240,12 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
       connection.handleTimeout(now);
       this.#removeIfFailed(connection);
     }
-    this.#reflexive.handleTimeout(now);
-    this.#drainReflexive();
+    this.#relays.handleTimeout(now);
+    this.#drainRelays(now);
   }
 
   pollTimeout(): Instant | undefined {
-    return earliest(this.#reflexive.pollTimeout(), this.#deadlines.next());
+    return earliest(this.#relays.pollTimeout(), this.#deadlines.next());
   }
 
   pollTransmit(): Transmit | undefined {
@@ -250,7 +281,8 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
   protected seed(connection: Connection, now: Instant): void {
     if (connection.peerIndex !== undefined) this.#byIndex.set(connection.peerIndex, connection);
     for (const address of this.#hosts.values()) connection.addHostCandidate(hostCandidate(address), now);
-    for (const candidate of this.#reflexive.candidates) connection.addReflexiveCandidate(candidate);
+    for (const candidate of this.#relays.reflexiveCandidates) connection.addReflexiveCandidate(candidate);
+    this.#assignRelay(connection, now);
   }
 
   /** Ends a connection and says why. */
@@ -259,9 +291,15 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
     this.#removeIfFailed(connection);
   }
 
+  #handleMessage(local: SocketAddress, from: SocketAddress, datagram: Uint8Array, now: Instant): void {
+    const message = parseStunMessage(datagram);
+    if (typeof message !== "string") this.#handleStun(message, local, from, now);
+    else this.#handleHandshake(local, from, datagram, now);
+  }
+
   #handleStun(message: StunMessage, local: SocketAddress, from: SocketAddress, now: Instant): void {
-    if (this.#reflexive.handleInput(message, local, from, now)) {
-      this.#drainReflexive();
+    if (this.#relays.handleInput(message, local, from, now)) {
+      this.#drainRelays(now);
       return;
     }
     const agent = this.#dispatcher.find(message);
@@ -303,7 +341,7 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
         );
         return;
       case "send-cookie-reply":
-        this.#transmits.push({ source: local, destination: from, payload: reception.reply });
+        this.#transmit({ source: local, destination: from, payload: reception.reply }, now);
         return;
       case "rejected":
         this.#countRefused(reception.error);
@@ -338,17 +376,70 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
     return true;
   }
 
-  #drainReflexive(): void {
-    for (
-      let transmit = this.#reflexive.pollTransmit();
-      transmit !== undefined;
-      transmit = this.#reflexive.pollTransmit()
-    )
+  /** Sends a datagram; over a relay if it is to leave from an address that one lends us. */
+  #transmit(transmit: Transmit, now: Instant): void {
+    const { source, destination, payload } = transmit;
+    if (source === undefined || !this.#relays.isRelayed(source)) {
       this.#transmits.push(transmit);
-    for (let event = this.#reflexive.pollEvent(); event !== undefined; event = this.#reflexive.pollEvent())
-      for (const connection of this.#connections.values())
-        if (event.type === "found") connection.addReflexiveCandidate(event.candidate);
-        else connection.removeReflexiveCandidate(event.candidate);
+      return;
+    }
+    const wrapped = this.#relays.wrap(source, destination, payload, now);
+    // A channel that was asked for right now goes first.
+    this.#drainRelayTransmits();
+    if (wrapped !== undefined) this.#transmits.push(wrapped);
+  }
+
+  #drainRelayTransmits(): void {
+    for (let transmit = this.#relays.pollTransmit(); transmit !== undefined; transmit = this.#relays.pollTransmit())
+      this.#transmits.push(transmit);
+  }
+
+  #drainRelays(now: Instant): void {
+    this.#drainRelayTransmits();
+    for (let event = this.#relays.pollEvent(); event !== undefined; event = this.#relays.pollEvent())
+      this.#handleRelaysEvent(event, now);
+    this.#drainRelayTransmits();
+  }
+
+  #handleRelaysEvent(event: RelaysEvent, now: Instant): void {
+    switch (event.type) {
+      case "reflexive-found":
+        for (const connection of this.#connections.values()) connection.addReflexiveCandidate(event.candidate);
+        return;
+      case "reflexive-lost":
+        for (const connection of this.#connections.values()) connection.removeReflexiveCandidate(event.candidate);
+        return;
+      case "relayed-found":
+        for (const connection of this.#connections.values())
+          if (connection.relay === event.relay) connection.addRelayCandidate(event.candidate, now);
+          else if (!connection.isRelayUsable) this.#assignRelay(connection, now);
+        return;
+      case "relayed-lost":
+        for (const connection of this.#connections.values()) {
+          // The other relay first: there is always a way to hope for.
+          if (connection.relay === event.relay) this.#assignRelay(connection, now);
+          connection.removeRelayCandidate(event.candidate, now);
+        }
+        return;
+      case "relay-leaving":
+        for (const connection of this.#connections.values())
+          if (connection.relay === event.relay) this.#assignRelay(connection, now);
+        return;
+      case "channel-changed":
+        for (const connection of this.#connections.values())
+          if (connection.relay === event.relay) connection.handleChannelChanged(event.peer, now);
+        return;
+      case "relay-failed":
+        this.#events.push(event);
+        return;
+    }
+  }
+
+  /** Gives a connection the relay that is best now; without any it keeps the one that it has, which may come back. */
+  #assignRelay(connection: Connection, now: Instant): void {
+    const relay = this.#relays.choose();
+    if (relay !== undefined && relay !== connection.relay)
+      connection.useRelay(relay, this.#relays.relayCandidates(relay), now);
   }
 
   #addSource(connection: Connection, source: SocketAddress): void {

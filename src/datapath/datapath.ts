@@ -192,6 +192,11 @@ export class Datapath {
     return this.#main.sendKeepalive(connection);
   }
 
+  /** Sends a packet to the peer of a connection itself; see {@link MainPort.sendToPeer}. */
+  sendToPeer(connection: number, packet: Uint8Array): boolean {
+    return this.#main.sendToPeer(connection, packet);
+  }
+
   /** Writes an IP packet to the device; see {@link MainPort.deliverToTun}. */
   deliverToTun(packet: Uint8Array): boolean {
     return this.#main.deliverToTun(packet);

@@ -113,6 +113,15 @@ export class MainPort {
     return sealed;
   }
 
+  /** Sends a packet to the peer of a connection itself, whatever the routes say; whether it has a session and a path. */
+  sendToPeer(connection: number, packet: Uint8Array): boolean {
+    if (packet.length > MAX_PACKET_LENGTH) throw new RangeError(`a packet of ${packet.length} bytes`);
+    this.#frame.set(packet, VIRTIO_HEADER_LENGTH);
+    const sealed = this.#engine.sealForPeer(connection, packet.length, monotonicNow());
+    this.#flush();
+    return sealed;
+  }
+
   /** Writes an IP packet with complete checksums to the device, as if it had come from the tunnel; whether the device took it. */
   deliverToTun(packet: Uint8Array): boolean {
     if (packet.length > MAX_PACKET_LENGTH) throw new RangeError(`a packet of ${packet.length} bytes`);

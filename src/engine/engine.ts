@@ -73,6 +73,11 @@ export interface WorkerEngine {
   outbound(frameLength: number, now: Instant): void;
   /** Appends an empty transport message for a connection; false (and counted) when it has no usable session or path. */
   sealKeepalive(connection: number, now: Instant): boolean;
+  /**
+   * Appends the packet of `length` bytes that lies in the TUN buffer behind the virtio header to a connection, whatever the routes say; false
+   * as {@link Engine.sealKeepalive}.
+   */
+  sealForPeer(connection: number, length: number, now: Instant): boolean;
 
   /** Messages that wait in the transmit queue of a family. They are sealed and complete when this returns. */
   transmitCount(family: AddressFamily): number;
@@ -183,7 +188,11 @@ export class Engine implements WorkerEngine {
   }
 
   sealKeepalive(connection: number, now: Instant): boolean {
-    return this.#exports.sealKeepalive(this.#region, connection, now) !== 0;
+    return this.sealForPeer(connection, 0, now);
+  }
+
+  sealForPeer(connection: number, length: number, now: Instant): boolean {
+    return this.#exports.sealForPeer(this.#region, connection, length, now) !== 0;
   }
 
   transmitCount(family: AddressFamily): number {

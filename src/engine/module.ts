@@ -13,7 +13,7 @@ import { type SharedMemory, type WebAssemblyModule, webAssembly } from "./webass
 export interface EngineExports {
   initialize(region: number): void;
   outbound(region: number, frameLength: number, now: number): void;
-  sealKeepalive(region: number, connection: number, now: number): number;
+  sealForPeer(region: number, connection: number, length: number, now: number): number;
   transmitReady(region: number, family: number): number;
   transmitMessages(region: number, family: number): number;
   transmitDone(region: number, family: number, sent: number): void;

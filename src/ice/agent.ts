@@ -313,6 +313,12 @@ export class IceAgent {
       pair.nomination = "nominated";
       pair.schedule.expedite(now);
     }
+    // Triggered check (RFC 8445, section 7.3.1.4): our first check may have met a NAT on the other side that this request has now opened. One
+    // is enough; more would use up the checks after which a pair is dead.
+    if (pair !== undefined && pair.state === "in-progress" && !pair.wasTriggered) {
+      pair.wasTriggered = true;
+      pair.schedule.expedite(now);
+    }
     this.#evaluate(now);
   }
 

@@ -25,6 +25,8 @@ export class CandidatePair {
   priority: bigint;
   state: PairState = "waiting";
   nomination: Nomination = "none";
+  /** Whether a check of the other side has hastened one of ours. */
+  wasTriggered = false;
   readonly schedule: CheckSchedule;
 
   constructor(local: ListedCandidate, remote: ListedCandidate, priority: bigint, now: Instant) {

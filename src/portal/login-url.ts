@@ -1,5 +1,6 @@
 // The URL that a program signs in with (spec 01, section 2). It contains the token: never log it.
 
+import type { IpAddress } from "../base/address.js";
 import { encodeKey } from "./values.js";
 
 /** Role of a program: path segment and channel topic. */
@@ -29,6 +30,28 @@ export function loginUrl(apiUrl: string, login: ClientLogin): URL {
   query.append("public_key", encodeKey(login.publicKey));
   query.append("external_id", login.externalId);
   query.append("name", login.name);
+  url.search = query.toString();
+  return url;
+}
+
+/** A relay that signs in (spec 03, section 4.5). */
+export interface RelayLogin {
+  readonly token: string;
+  readonly name: string | undefined;
+  /** Public addresses. */
+  readonly ipv4: IpAddress | undefined;
+  readonly ipv6: IpAddress | undefined;
+  readonly port: number;
+}
+
+/** Builds the WebSocket URL of a relay. @throws LoginUrlError as {@link loginUrl} */
+export function relayLoginUrl(apiUrl: string, { token, name, ipv4, ipv6, port }: RelayLogin): URL {
+  const url = portalUrl(apiUrl, "relay");
+  const query = new URLSearchParams({ token });
+  if (name !== undefined) query.append("name", name);
+  if (ipv4 !== undefined) query.append("ipv4", ipv4.toString());
+  if (ipv6 !== undefined) query.append("ipv6", ipv6.toString());
+  query.append("port", String(port));
   url.search = query.toString();
   return url;
 }

@@ -4,8 +4,10 @@
 import { Exception, RouteTarget } from "../../assembly/abi.js";
 import { IpAddress, type IpPrefix, SocketAddress } from "../base/address.js";
 import type { Transmit } from "../base/state-machine.js";
+import type { Path as ConnectionPath } from "../connection/events.js";
 import type { Datapath } from "../datapath/datapath.js";
 import type { ExceptionRecord } from "../engine/exceptions.js";
+import type { Path } from "../engine/path.js";
 import type { Filter } from "../engine/rules.js";
 import { type Activity, type ConnectionOptions, Tables } from "../engine/tables.js";
 import type { EstablishedSession } from "../wireguard/peer.js";
@@ -24,17 +26,14 @@ export type DataplaneUpdate =
   | { readonly type: "session-established"; readonly connection: string; readonly session: EstablishedSession }
   | { readonly type: "session-current"; readonly connection: string; readonly localIndex: number }
   | { readonly type: "session-removed"; readonly connection: string; readonly localIndex: number }
-  | {
-      readonly type: "path-selected";
-      readonly connection: string;
-      readonly path: { readonly local: SocketAddress; readonly remote: SocketAddress };
-    }
+  | { readonly type: "path-selected"; readonly connection: string; readonly path: ConnectionPath }
   | { readonly type: "route-set"; readonly prefix: IpPrefix; readonly target: RouteDestination }
   | { readonly type: "route-removed"; readonly prefix: IpPrefix }
   | { readonly type: "filters-set"; readonly connection: string; readonly filters: readonly Filter[] }
   | { readonly type: "deliver-packet"; readonly packet: Uint8Array }
   | { readonly type: "send-keepalive"; readonly connection: string }
-  | { readonly type: "send-packet"; readonly connection: string; readonly packet: Uint8Array };
+  | { readonly type: "send-packet"; readonly connection: string; readonly packet: Uint8Array }
+  | { readonly type: "send-peer-message"; readonly connection: string; readonly packet: Uint8Array };
 
 /** Inputs of the control plane that come from the datapath. Byte strings are the receiver's to keep. */
 export interface DataplaneInputs {
@@ -44,6 +43,8 @@ export interface DataplaneInputs {
   handlePacket(connection: string | undefined, packet: Uint8Array): void;
   /** A packet of the peer's that the connection's filters do not allow. Absent: such packets are dropped. */
   handleDeniedPacket?(connection: string, packet: Uint8Array): void;
+  /** A message of the peer itself, inside the tunnel. Absent: such messages are dropped. */
+  handlePeerMessage?(connection: string, packet: Uint8Array): void;
   /** The peer has used a session that it had not used before. */
   handleSessionConfirmed(connection: string, localIndex: number): void;
   /** After a batch of inputs: drain the state machines. */
@@ -125,7 +126,7 @@ export class Dataplane {
         return;
       case "path-selected": {
         const slot = this.#slots.get(update.connection);
-        if (slot === undefined || this.#tables.setPath(slot, update.path)) return;
+        if (slot === undefined || this.#tables.setPath(slot, tablePath(update.path))) return;
         this.#refused("pathsRefused", "paths");
         return;
       }
@@ -144,6 +145,11 @@ export class Dataplane {
       case "send-keepalive": {
         const slot = this.#slots.get(update.connection);
         if (slot !== undefined) this.#datapath.sendKeepalive(slot);
+        return;
+      }
+      case "send-peer-message": {
+        const slot = this.#slots.get(update.connection);
+        if (slot !== undefined) this.#datapath.sendToPeer(slot, update.packet);
         return;
       }
       case "deliver-packet":
@@ -248,6 +254,7 @@ export class Dataplane {
     switch (record.reason) {
       case Exception.Stun:
       case Exception.WireGuardHandshake:
+      case Exception.Relay:
         if (record.family === undefined) return;
         inputs.handleDatagram(
           socketAddress(record.localAddress, record.localPort),
@@ -264,6 +271,9 @@ export class Dataplane {
       case Exception.DestinationNotAllowed:
         if (connection !== undefined) inputs.handleDeniedPacket?.(connection, record.payload.slice());
         return;
+      case Exception.PeerMessage:
+        if (connection !== undefined) inputs.handlePeerMessage?.(connection, record.payload.slice());
+        return;
       case Exception.SessionConfirmed:
         if (connection !== undefined && record.localIndex !== undefined)
           inputs.handleSessionConfirmed(connection, record.localIndex);
@@ -274,11 +284,16 @@ export class Dataplane {
       case Exception.RekeyNeeded:
       // Paths come from ICE here; learning endpoints is off.
       case Exception.EndpointMoved:
-      // Relays are not used yet.
-      case Exception.Relay:
         return;
     }
   }
+}
+
+/** A path as the tables have it: over a relay, datagrams go to the relay, from whichever address leads there. */
+function tablePath({ local, remote, relay }: ConnectionPath): Path {
+  return relay === undefined
+    ? { local, remote }
+    : { local: undefined, remote: relay.server, relayChannel: relay.channel };
 }
 
 function socketAddress(ip: Uint8Array, port: number): SocketAddress {

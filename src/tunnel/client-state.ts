@@ -19,6 +19,7 @@ import { parseIpPacket } from "../packet/ip.js";
 import { CandidateBatch } from "./candidates.js";
 import type { ClientEvent, InterfaceConfiguration, RouteDestination } from "./events.js";
 import { PacketBuffer } from "./packet-buffer.js";
+import { goodbyeTo, parsePeerMessage } from "./peer-message.js";
 import { PROXY_RANGES } from "./ranges.js";
 import { RecentGateways } from "./recent-gateways.js";
 import {
@@ -51,6 +52,14 @@ const MAX_SETTLE_TIME: Duration = 500;
  */
 const RELEASE_WINDOW: Duration = SECOND;
 
+/**
+ * A connection that ends against our will within this time after its last packet is made again at once: who downloads sends nothing that
+ * would ask for it. ICE takes a third of it to see that a path is dead.
+ */
+const RECENT_USE: Duration = 30 * SECOND;
+/** Resources that are asked for again at once when their connections have ended; the others wait for a packet. */
+const MAX_RENEWALS = 16;
+
 /** What the client needs of a connection node. */
 export type ClientConnections = Pick<
   ClientNode,
@@ -63,6 +72,7 @@ export type ClientConnections = Pick<
   | "updateRelays"
   | "removeConnection"
   | "reset"
+  | "close"
   | "handleInput"
   | "handlePacket"
   | "handleActivity"
@@ -89,6 +99,8 @@ interface Gateway {
   readonly siteId: string;
   phase: "offered" | "connecting" | "established";
   readonly resources: Map<string, Access>;
+  /** Last packet that the datapath has carried, in either direction. */
+  usedAt: Instant;
 }
 
 /** A resource's access to its gateway. */
@@ -192,14 +204,24 @@ export class ClientState implements StateMachine<ClientEvent> {
     this.#drainNode(now);
   }
 
-  /** The network has changed: forgets connections, pending intents and preferences. Resources stay. */
+  /** The network has changed: forgets connections, pending intents and preferences. Resources stay; those in use are asked for again. */
   reset(now: Instant): void {
+    const renewals = [...this.#gateways.values()].flatMap((gateway) => this.#renewals(gateway, now));
     for (const { packets } of this.#intents.values()) this.#countDropped(packets);
     this.#intents.clear();
     this.#intentSentAt.clear();
     this.#node.reset(now);
     this.#drainNode(now);
     this.#recent.clear();
+    this.#renew(renewals, now);
+  }
+
+  /** Ends: gateways are told, and what was lent is given back. */
+  close(now: Instant): void {
+    for (const [gatewayId, { phase }] of this.#gateways)
+      if (phase === "established") this.#events.push(goodbyeTo(gatewayId));
+    this.#node.close(now);
+    this.#drainNode(now);
   }
 
   // ---- Packets and datagrams
@@ -239,8 +261,22 @@ export class ClientState implements StateMachine<ClientEvent> {
     this.#drainNode(now);
   }
 
+  /** A message of a gateway. */
+  handlePeerMessage(gatewayId: string, packet: Uint8Array, now: Instant): void {
+    const gateway = this.#gateways.get(gatewayId);
+    if (parsePeerMessage(packet)?.type !== "goodbye" || gateway === undefined) return;
+    const renewals = this.#renewals(gateway, now);
+    this.#dropGateway(gatewayId, "the gateway said goodbye");
+    this.#node.removeConnection(gatewayId, now);
+    this.#drainNode(now);
+    this.#updateTables();
+    this.#renew(renewals, now);
+  }
+
   /** What the datapath has counted for a connection. */
   handleActivity(...[gatewayId, activity, now]: Parameters<ClientConnections["handleActivity"]>): void {
+    const gateway = this.#gateways.get(gatewayId);
+    if (gateway !== undefined) gateway.usedAt = Math.max(gateway.usedAt, activity.sentDataAt, activity.receivedDataAt);
     this.#node.handleActivity(gatewayId, activity, now);
     this.#drainNode(now);
   }
@@ -274,7 +310,12 @@ export class ClientState implements StateMachine<ClientEvent> {
     if (gateway === undefined) {
       // The answer to the offer implies the grant of the resource named in it.
       access.state = "granted";
-      this.#gateways.set(gatewayId, { siteId, phase: "offered", resources: new Map([[resourceId, access]]) });
+      this.#gateways.set(gatewayId, {
+        siteId,
+        phase: "offered",
+        resources: new Map([[resourceId, access]]),
+        usedAt: Number.NEGATIVE_INFINITY,
+      });
       const offer = this.#node.newConnection(gatewayId, now);
       this.#events.push({
         type: "request-connection",
@@ -433,6 +474,16 @@ export class ClientState implements StateMachine<ClientEvent> {
     return intent;
   }
 
+  /** The resources that are to be asked for again when a gateway's connection ends. */
+  #renewals(gateway: Gateway | undefined, now: Instant): string[] {
+    const isInUse = gateway?.phase === "established" && now <= gateway.usedAt + RECENT_USE;
+    return isInUse ? [...gateway.resources.keys()] : [];
+  }
+
+  #renew(resourceIds: readonly string[], now: Instant): void {
+    for (const id of resourceIds.slice(0, MAX_RENEWALS)) if (this.#isEnabled(id)) this.#intent(id, now);
+  }
+
   #requestAccess(gatewayId: string, resourceId: string, access: Access, now: Instant): void {
     access.state = "settling";
     access.settledAt = now + Math.min(MAX_SETTLE_TIME, Math.max(MIN_SETTLE_TIME, access.roundTrip));
@@ -471,7 +522,13 @@ export class ClientState implements StateMachine<ClientEvent> {
         case "connection-established":
           this.#established(event.connection, now);
           break;
-        case "connection-failed":
+        case "connection-failed": {
+          const renewals = this.#renewals(this.#gateways.get(event.connection), now);
+          this.#dropGateway(event.connection, event.reason);
+          this.#updateTables();
+          this.#renew(renewals, now);
+          break;
+        }
         case "connection-closed":
           this.#dropGateway(event.connection, event.reason);
           this.#updateTables();

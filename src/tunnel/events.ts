@@ -2,7 +2,7 @@
 // datapath's tables. Table-facing events of the node pass through unchanged.
 
 import type { IpAddress, IpPrefix, SocketAddress } from "../base/address.js";
-import type { DatapathEvent, Offer } from "../connection/events.js";
+import type { DatapathEvent, Offer, RelayFailed } from "../connection/events.js";
 import type { ResourceView } from "./resources.js";
 
 /** What a route of the datapath leads to. */
@@ -15,6 +15,13 @@ export type RouteDestination =
 export type RouteEvent =
   | { readonly type: "route-set"; readonly prefix: IpPrefix; readonly target: RouteDestination }
   | { readonly type: "route-removed"; readonly prefix: IpPrefix };
+
+/** Send a packet of {@link encodePeerMessage} on a connection. */
+export interface PeerMessageEvent {
+  readonly type: "send-peer-message";
+  readonly connection: string;
+  readonly packet: Uint8Array;
+}
 
 /** ICE candidates of one connection, sorted and without duplicates (spec 02, section 3.2). */
 export type CandidateEvent = {
@@ -54,6 +61,8 @@ export type ClientEvent =
   | { readonly type: "gateway-connected"; readonly gatewayId: string }
   | { readonly type: "gateway-disconnected"; readonly gatewayId: string; readonly reason: string }
   | RouteEvent
+  | PeerMessageEvent
+  | RelayFailed
   | DatapathEvent;
 
 /** One rule of a filter: destination ports of TCP or UDP, both bounds inclusive, or all of ICMP and ICMPv6. */
@@ -76,4 +85,6 @@ export type GatewayEvent =
   /** Hand a client's packet to the network: it came before its grant. */
   | { readonly type: "deliver-packet"; readonly packet: Uint8Array }
   | RouteEvent
+  | PeerMessageEvent
+  | RelayFailed
   | DatapathEvent;

@@ -14,6 +14,7 @@ import { type IpPacket, isIcmpError, parseIpPacket } from "../packet/ip.js";
 import { CandidateBatch } from "./candidates.js";
 import type { Filter, FilterRule, GatewayEvent } from "./events.js";
 import { isAllowed } from "./filters.js";
+import { goodbyeTo, parsePeerMessage } from "./peer-message.js";
 import { DEFAULT_ROUTES, TUNNEL_RANGES } from "./ranges.js";
 import { RouteTable } from "./route-table.js";
 
@@ -72,7 +73,8 @@ export type GatewayConnections = Pick<
   | "removeLocalHostCandidate"
   | "updateRelays"
   | "removeConnection"
-  | "reset"
+  | "restartRelays"
+  | "close"
   | "handleInput"
   | "handlePacket"
   | "handleActivity"
@@ -207,6 +209,22 @@ export class GatewayState implements StateMachine<GatewayEvent> {
     this.#drainNode(now);
   }
 
+  /**
+   * The network has changed. Clients' connections stay: who loses the way makes a new one, and cannot be reached by us before it does. Our
+   * addresses are told as they come and go; relays are asked anew.
+   */
+  handleNetworkChange(now: Instant): void {
+    this.#node.restartRelays(now);
+    this.#drainNode(now);
+  }
+
+  /** Ends: clients are told, and what was lent is given back. */
+  close(now: Instant): void {
+    for (const [clientId, { isConnected }] of this.#clients) if (isConnected) this.#events.push(goodbyeTo(clientId));
+    this.#node.close(now);
+    this.#drainNode(now);
+  }
+
   /** Candidates of a client, as signalled. */
   handleCandidates(clientId: string, candidates: readonly string[], now: Instant): void {
     for (const candidate of candidates) this.#node.addRemoteCandidate(clientId, candidate, now);
@@ -269,6 +287,14 @@ export class GatewayState implements StateMachine<GatewayEvent> {
     if (!client.early.push({ packet, until: now + EARLY_PACKET_TIME })) this.counters.notGranted++;
     // The grant may have come while the packet was on its way here.
     this.#releaseEarlyPackets(client, now);
+  }
+
+  /** A message of a client. */
+  handlePeerMessage(clientId: string, packet: Uint8Array, now: Instant): void {
+    if (parsePeerMessage(packet)?.type !== "goodbye" || this.#clients.get(clientId)?.isConnected !== true) return;
+    this.#node.removeConnection(clientId, now);
+    this.#disconnected(clientId, "the client said goodbye", now);
+    this.#drainNode(now);
   }
 
   /** What the datapath has counted for a connection. */

@@ -454,6 +454,63 @@ test("spec 04, 7.2: fragments are dropped in both directions", async () => {
   assert.equal(peer.tables.activity(connection).txPackets, 0);
 });
 
+test("RFC 8656, 12.4: a transport message in channel data is opened; bytes behind it are cut off, what is cut short is not", async () => {
+  const { peer } = await receiver();
+  const wrapped = (counter: number, announced: number, ...behind: number[]) => {
+    const inner = sealMessage(KEY_A_TO_B, INDEX_B, BigInt(counter), PACKET);
+    const length = inner.length + announced;
+    return message(concatBytes(Uint8Array.of(0x40, 7, length >> 8, length & 255), inner, Uint8Array.from(behind)));
+  };
+  const frames = [peer.receive(4, [wrapped(0, 0)]), peer.receive(4, [wrapped(1, 0, 0xaa, 0xbb)])].flat();
+  assert.deepEqual(
+    frames.map((frame) => toHex(frame.subarray(10))),
+    [toHex(PACKET), toHex(PACKET)],
+  );
+  assert.deepEqual(peer.receive(4, [wrapped(2, 1)]), []);
+  assert.deepEqual(
+    peer.exceptions().map(({ reason }) => reason),
+    [Exception.Relay],
+  );
+  // One byte less than the message has: another tag, and a forgery at that.
+  assert.deepEqual(peer.receive(4, [wrapped(3, -1)]), []);
+  assert.deepEqual(peer.drops(), { BadTag: 1 });
+  const train = concatBytes(wrapped(4, 0).bytes, wrapped(5, 0).bytes);
+  const { length } = wrapped(4, 0).bytes;
+  // Coalesced: one frame of two datagrams.
+  const [both] = peer.receive(4, [{ ...message(train), segmentSize: length }]);
+  assert.equal(both?.length, 10 + PACKET.length + 3);
+});
+
+test("spec 04, 11.1: a message of the peer itself goes to the control plane, not to the device", async () => {
+  const { peer, connection } = await receiver({ filtered: true });
+  const peerMessage = (change: (packet: Uint8Array) => void = () => undefined) => {
+    const packet = new Uint8Array(48);
+    packet.set([0x60, 0, 0, 0, 0, 8, 255, 255]);
+    packet[40] = 2;
+    change(packet);
+    return packet;
+  };
+  assert.deepEqual(peer.receive(4, [sealed(0, peerMessage())]), []);
+  const [exception] = peer.exceptions();
+  assert.equal(exception?.reason, Exception.PeerMessage);
+  assert.equal(exception?.connection, connection);
+  assert.equal(toHex(exception?.payload ?? new Uint8Array()), toHex(peerMessage()));
+  const others = [
+    peerMessage((packet) => packet.fill(17, 6, 7)),
+    peerMessage((packet) => packet.fill(1, 23, 24)),
+    peerMessage((packet) => packet.fill(1, 39, 40)),
+  ];
+  assert.deepEqual(
+    peer.receive(
+      4,
+      others.map((packet, i) => sealed(i + 1, packet)),
+    ),
+    [],
+  );
+  assert.deepEqual(peer.exceptions(), []);
+  assert.deepEqual(peer.drops(), { SourceNotAllowed: 3 });
+});
+
 test("spec 04, 6.7: only sources that are routed to the connection, longest prefix first (field notes 4.3)", async () => {
   const { peer, connection } = await receiver();
   const other = connect(peer, [], { ...SIDE_B, localIndex: 0xb99 });

@@ -59,6 +59,11 @@ export class FakeEngine implements WorkerEngine {
     return true;
   }
 
+  sealForPeer(connection: number, length: number): boolean {
+    this.log.push(`peer ${connection} ${length}`);
+    return true;
+  }
+
   get transmitFull(): boolean {
     return this.queues[4].length >= this.queueLimit || this.queues[6].length >= this.queueLimit;
   }

@@ -7,6 +7,7 @@ import { viewOf } from "../../src/base/bytes.js";
 import type { StateMachine, Transmit } from "../../src/base/state-machine.js";
 import type { Instant } from "../../src/base/time.js";
 import type { DatapathEvent, NodeEvent, Path } from "../../src/connection/events.js";
+import { encodeChannelData, parseChannelData } from "../../src/stun/channel-data.js";
 import { nodeCrypto } from "../../src/system/crypto.js";
 import { REJECT_AFTER_TIME } from "../../src/wireguard/constants.js";
 import { encodeTransport, parseMessage, type TransportData } from "../../src/wireguard/messages.js";
@@ -129,7 +130,9 @@ export class SimulatedHost<
   }
 
   receive(local: SocketAddress, from: SocketAddress, datagram: Uint8Array, now: Instant): void {
-    const message = parseMessage(datagram);
+    // Channel data of a transport message is the datapath's too, whichever channel it is.
+    const channelData = parseChannelData(datagram);
+    const message = parseMessage(typeof channelData === "string" ? datagram : channelData.data);
     if (message?.type === "transport") this.#open(message, now);
     else this.machine.handleInput(local, from, datagram, now);
     this.drain(now);
@@ -189,7 +192,11 @@ export class SimulatedHost<
     const nonce = nonceOf(counter);
     const encryptedPacket = nodeCrypto.chacha20Poly1305Seal(session.sendKey, nonce, packet, new Uint8Array());
     const payload = encodeTransport({ receiverIndex: session.remoteIndex, counter, encryptedPacket });
-    this.outbox.push({ source: path.local, destination: path.remote, payload });
+    this.outbox.push(
+      path.relay === undefined
+        ? { source: path.local, destination: path.remote, payload }
+        : { destination: path.relay.server, payload: encodeChannelData(path.relay.channel, payload) },
+    );
     activity.sentAt = Math.floor(now);
     if (packet.length > 0) activity.sentDataAt = Math.floor(now);
     return true;

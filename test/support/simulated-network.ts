@@ -34,6 +34,13 @@ interface Mapping {
   readonly peers: Set<string>;
 }
 
+/** Something in the network that is no host of ours: a relay. */
+export interface NetworkService {
+  /** Whether datagrams to this address are for it. */
+  serves(address: SocketAddress): boolean;
+  receive(source: SocketAddress, destination: SocketAddress, payload: Uint8Array, now: Instant): void;
+}
+
 /** Hosts, and what is under way between them. */
 export class SimulatedNetwork {
   now: Instant = START;
@@ -47,6 +54,7 @@ export class SimulatedNetwork {
   /** Addresses where a STUN server answers binding requests. */
   readonly stunServers = new Set<string>();
   readonly sent: SentDatagram[] = [];
+  readonly services: NetworkService[] = [];
 
   readonly #hosts: AnyHost[] = [];
   readonly #mappings = new Map<string, Mapping>();
@@ -67,6 +75,13 @@ export class SimulatedNetwork {
     const at = this.now + delay;
     const index = this.#underWay.findIndex((entry) => entry.at > at);
     this.#underWay.splice(index === -1 ? this.#underWay.length : index, 0, { at, act });
+  }
+
+  /** A service sends a datagram. */
+  transmit(source: SocketAddress, destination: SocketAddress, payload: Uint8Array): void {
+    if (this.loss > 0 && randomBelow(this.random, 100) < this.loss) return;
+    if (!this.isBlocked(source, destination, payload))
+      this.schedule(this.latency, () => this.#deliver(source, destination, payload));
   }
 
   /** Lets time pass until `until`, delivering and waking what is due. */
@@ -133,6 +148,11 @@ export class SimulatedNetwork {
   #deliver(source: SocketAddress, destination: SocketAddress, payload: Uint8Array): void {
     if (this.stunServers.has(destination.key)) {
       this.#answerBinding(source, destination, payload);
+      return;
+    }
+    const service = this.services.find((candidate) => candidate.serves(destination));
+    if (service !== undefined) {
+      service.receive(source, destination, payload, this.now);
       return;
     }
     const mapping = this.#mappings.get(destination.key);

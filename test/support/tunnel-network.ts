@@ -86,6 +86,9 @@ export class StubClientNode implements ClientConnections {
   reset(): void {
     this.calls.push("reset");
   }
+  close(): void {
+    this.calls.push("close");
+  }
   handleInput(): void {
     this.calls.push("input");
   }
@@ -119,6 +122,10 @@ export class StubClientNode implements ClientConnections {
 /** The same for a gateway. */
 export class StubGatewayNode extends StubClientNode implements GatewayConnections {
   accepts = true;
+
+  restartRelays(): void {
+    this.calls.push("restart relays");
+  }
 
   acceptConnection(...[id]: Parameters<GatewayNode["acceptConnection"]>) {
     this.calls.push(`accept ${id}`);

@@ -5,6 +5,7 @@ import { test } from "node:test";
 import { ClientState, INTENT_INTERVAL, OFFLINE_TIME } from "../../src/tunnel/client-state.js";
 import type { ClientEvent } from "../../src/tunnel/events.js";
 import { PACKET_BUFFER_CAPACITY } from "../../src/tunnel/packet-buffer.js";
+import { encodePeerMessage } from "../../src/tunnel/peer-message.js";
 import { RECENT_GATEWAYS_CAPACITY } from "../../src/tunnel/recent-gateways.js";
 import type { Resource } from "../../src/tunnel/resources.js";
 import { TCP_ACK, TCP_SYN, tcpPacket, udpPacket } from "../support/ip-packets.js";
@@ -543,6 +544,61 @@ test("spec 04, 3.11: reset forgets intents, their packets and the gateways used 
     client.of("connection-intent").map(({ connectedGatewayIds }) => connectedGatewayIds),
     [[]],
   );
+});
+
+test("resources in use are asked for again at once after a reset, a failure and a goodbye; others wait for a packet", () => {
+  for (const [end, again] of [
+    ["reset", true],
+    ["failed", true],
+    ["goodbye", true],
+    ["idle", false],
+  ] as const) {
+    const client = new Client(A, B);
+    client.connect("a", packetTo("10.1.0.1"));
+    client.look();
+    const activity = { sentAt: client.now, receivedAt: 0, sentDataAt: client.now, receivedDataAt: 0 };
+    if (end !== "idle") client.state.handleActivity("g", activity, client.now);
+    client.now += 29_000;
+    switch (end) {
+      case "reset":
+        client.node.emit({ type: "connection-closed", connection: "g", reason: "reset" });
+        client.state.reset(client.now);
+        break;
+      case "failed":
+      case "idle":
+        client.node.emit({ type: "connection-failed", connection: "g", reason: "no-path" });
+        client.state.handleTimeout(client.now);
+        break;
+      case "goodbye":
+        client.state.handlePeerMessage("g", encodePeerMessage({ type: "goodbye" }), client.now);
+        assert.ok(client.node.calls.includes("remove g"));
+        break;
+    }
+    client.look();
+    assert.equal(client.of("gateway-disconnected").length, 1, end);
+    assert.deepEqual(
+      client.of("connection-intent").map(({ resourceId }) => resourceId),
+      again ? ["a"] : [],
+      end,
+    );
+  }
+});
+
+test("spec 04, 11.1: the client says goodbye to the gateways that it is connected to, and takes no other message", () => {
+  const client = new Client(A, B);
+  client.connect("a", packetTo("10.1.0.1"));
+  client.look();
+  const goodbye = encodePeerMessage({ type: "goodbye" });
+  client.state.handlePeerMessage("elsewhere", goodbye, client.now);
+  client.state.handlePeerMessage("g", goodbye.with(40, 1), client.now);
+  client.state.handlePeerMessage("g", goodbye.subarray(0, 47), client.now);
+  client.state.handlePeerMessage("g", goodbye.with(39, 1), client.now);
+  client.look();
+  assert.deepEqual(client.of("gateway-disconnected"), []);
+  client.state.close(client.now);
+  client.look();
+  assert.deepEqual(client.of("send-peer-message"), [{ type: "send-peer-message", connection: "g", packet: goodbye }]);
+  assert.ok(client.node.calls.includes("close"));
 });
 
 // ---- What waits

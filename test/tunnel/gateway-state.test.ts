@@ -18,6 +18,7 @@ import {
   MAX_EARLY_PACKETS,
   MAX_GRANTS,
 } from "../../src/tunnel/gateway-state.js";
+import { encodePeerMessage } from "../../src/tunnel/peer-message.js";
 import { echoPacket, ipPacket, tcpPacket, udpPacket } from "../support/ip-packets.js";
 import { assertProperty } from "../support/property.js";
 import { ipAddress, START, UNIX_TIME } from "../support/simulated-host.js";
@@ -389,6 +390,26 @@ test("spec 04, 6.11: packets to a client come from what it was granted, ICMP err
   gateway.state.handlePacket(undefined, from("10.1.0.1"), gateway.now);
   gateway.state.handlePacket("c", EMPTY, gateway.now);
   assert.equal(gateway.state.counters.unroutable, 3);
+});
+
+test("spec 04, 11.1: a client's goodbye ends its connection, its grants stay; the gateway says goodbye to all", () => {
+  const gateway = new Gateway();
+  gateway.connect(NET);
+  const goodbye = encodePeerMessage({ type: "goodbye" });
+  gateway.state.handlePeerMessage("nobody", goodbye, gateway.now);
+  gateway.look();
+  assert.deepEqual(gateway.of("client-disconnected"), []);
+  gateway.state.close(gateway.now);
+  gateway.look();
+  assert.deepEqual(
+    gateway.of("send-peer-message").map(({ connection }) => connection),
+    ["c"],
+  );
+  gateway.state.handlePeerMessage("c", goodbye, gateway.now);
+  gateway.state.handlePeerMessage("c", goodbye, gateway.now);
+  gateway.look();
+  assert.equal(gateway.of("client-disconnected").length, 1);
+  assert.ok(gateway.node.calls.includes("remove c"));
 });
 
 test("spec 04, 4.8: a packet that overtakes its grant waits for it, a second at most, and few of them", () => {

@@ -7,6 +7,7 @@ import { ClientState } from "../../tunnel/client-state.js";
 import type { ClientEvent } from "../../tunnel/events.js";
 import { Tai64nClock } from "../../wireguard/tai64n.js";
 import type { RunningProgram } from "../common/lifecycle.js";
+import { logPath } from "../common/paths.js";
 import { type TunnelKind, type TunnelOptions, TunnelRunner } from "../common/tunnel-runner.js";
 import { ClientAdapter } from "./adapter.js";
 
@@ -99,6 +100,13 @@ class Client {
         return;
       case "gateway-disconnected":
         log.info("Connection ended", { gateway_id: event.gatewayId, reason: event.reason });
+        return;
+      case "path-selected":
+        logPath(log, "gateway_id", event);
+        host.dataplane.apply(event);
+        return;
+      case "relay-failed":
+        log.warn("A relay does not serve us; it will be tried again", { relay_id: event.relay, reason: event.reason });
         return;
       default:
         host.dataplane.apply(event);

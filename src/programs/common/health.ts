@@ -1,5 +1,6 @@
-// The health endpoint of a gateway (spec 05, section 9.2): `GET /healthz` is answered with 200 and nothing as long as the event loop turns;
-// other paths with 404, other methods with 405.
+// The health endpoint of gateways and relays (spec 05, section 9.2; spec 03, section 4.6): `GET /healthz` is answered with 200 and nothing as
+// long as the event loop turns, `GET /readyz` with 200 or 503 where a program has an opinion on that; other paths with 404, other
+// methods with 405.
 
 import { createServer, type IncomingMessage, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -24,13 +25,18 @@ export class HealthEndpoint {
     this.#server = server;
   }
 
-  /** Listens on `address:port`. @throws HealthEndpointError when the text is no address or the port is taken. */
-  static async listen(address: string): Promise<HealthEndpoint> {
+  /**
+   * Listens on `address:port`.
+   *
+   * @param isReady what `/readyz` asks; absent: that path does not exist.
+   * @throws HealthEndpointError when the text is no address or the port is taken.
+   */
+  static async listen(address: string, isReady?: () => boolean): Promise<HealthEndpoint> {
     const parsed = SocketAddress.parse(address);
     if (parsed === undefined)
       throw new HealthEndpointError(`"${address}" is not an address with port, as 0.0.0.0:8080`);
     const server = createServer(TIMEOUTS, (request, response) => {
-      response.writeHead(statusOf(request), { Connection: "close" }).end();
+      response.writeHead(statusOf(request, isReady), { Connection: "close" }).end();
     });
     server.maxConnections = MAX_CONNECTIONS;
     await new Promise<void>((resolve, reject) => {
@@ -56,7 +62,10 @@ export class HealthEndpoint {
   }
 }
 
-function statusOf({ url = "", method }: IncomingMessage): number {
-  if (url.replace(/\?.*$/, "") !== "/healthz") return 404;
-  return method === "GET" || method === "HEAD" ? 200 : 405;
+function statusOf({ url = "", method }: IncomingMessage, isReady: (() => boolean) | undefined): number {
+  const path = url.replace(/\?.*$/, "");
+  const isKnown = path === "/healthz" || (path === "/readyz" && isReady !== undefined);
+  if (!isKnown) return 404;
+  if (method !== "GET" && method !== "HEAD") return 405;
+  return path === "/readyz" && isReady?.() === false ? 503 : 200;
 }

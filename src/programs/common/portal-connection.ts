@@ -4,6 +4,7 @@ import { lookup } from "node:dns/promises";
 import type { Socket } from "node:net";
 import { IpAddress } from "../../base/address.js";
 import type { Duration } from "../../base/time.js";
+import type { Role } from "../../portal/login-url.js";
 import { type ChannelEvent, PhoenixChannel } from "../../portal/phoenix-channel.js";
 import { PortalSocket } from "../../portal/websocket.js";
 import { monotonicNow } from "../../system/clock.js";
@@ -18,7 +19,9 @@ export interface PortalConnectionOptions {
   /** With token: never logged. */
   readonly url: URL;
   readonly userAgent: string;
-  readonly topic: "client" | "gateway";
+  readonly topic: Role;
+  /** What the portal is told when the channel is joined; absent: nothing. */
+  readonly joinPayload?: unknown;
   /** Mark of the TCP socket; absent: none. */
   readonly mark: number | undefined;
   /** Give up after failing for this long; absent: never. */
@@ -48,7 +51,7 @@ export class PortalConnection {
     this.#channel = new PhoenixChannel(
       {
         topic: options.topic,
-        joinPayload: null,
+        joinPayload: options.joinPayload ?? null,
         random: systemRandom,
         maxPartitionTime: options.maxPartitionTime,
       },

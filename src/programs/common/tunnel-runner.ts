@@ -53,8 +53,11 @@ export interface TunnelState<Event> extends StateMachine<Event>, HostCandidateSi
   handleInput(local: SocketAddress, from: SocketAddress, datagram: Uint8Array, now: Instant): void;
   handlePacket(connection: string | undefined, packet: Uint8Array, now: Instant): void;
   handleDeniedPacket?(connection: string, packet: Uint8Array, now: Instant): void;
+  handlePeerMessage(connection: string, packet: Uint8Array, now: Instant): void;
   handleSessionConfirmed(connection: string, localIndex: number, now: Instant): void;
   handleActivity(connection: string, activity: Activity, now: Instant): void;
+  /** The program ends: what was lent is given back. */
+  close(now: Instant): void;
 }
 
 /** What a program adds to the runner. */
@@ -128,6 +131,7 @@ export class TunnelRunner<Event> {
       },
       handlePacket: (connection, packet) => state.handlePacket(connection, packet, monotonicNow()),
       handleDeniedPacket: (connection, packet) => state.handleDeniedPacket?.(connection, packet, monotonicNow()),
+      handlePeerMessage: (connection, packet) => state.handlePeerMessage(connection, packet, monotonicNow()),
       handleSessionConfirmed: (connection, index) => state.handleSessionConfirmed(connection, index, monotonicNow()),
       endOfBatch: () => this.#driver.drain(),
     });
@@ -221,7 +225,9 @@ export class TunnelRunner<Event> {
     this.#isStopped = true;
     clearInterval(this.#housekeeping);
     this.#statistics.stop();
+    // The portal first: whoever is told goodbye and asks it for another way must not be sent here.
     this.#portal?.close();
+    this.#driver.input((now) => this.#parts.state.close(now));
     this.#driver.stop();
     await this.host.stop();
     this.#options.identity.wipe();

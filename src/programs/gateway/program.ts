@@ -13,6 +13,7 @@ import { TUNNEL_RANGES } from "../../tunnel/ranges.js";
 import { Tai64nClock } from "../../wireguard/tai64n.js";
 import type { RunningProgram } from "../common/lifecycle.js";
 import type { TargetLog } from "../common/log.js";
+import { logPath } from "../common/paths.js";
 import { TUNNEL_INTERFACE } from "../common/tunnel-host.js";
 import { type TunnelKind, type TunnelOptions, TunnelRunner, type TunnelState } from "../common/tunnel-runner.js";
 import { GatewayAdapter, type InterfaceAddresses } from "./adapter.js";
@@ -96,6 +97,13 @@ class Gateway {
       case "client-disconnected":
         log.info("Connection ended", { client_id: event.clientId, reason: event.reason });
         return;
+      case "path-selected":
+        logPath(log, "client_id", event);
+        host.dataplane.apply(event);
+        return;
+      case "relay-failed":
+        log.warn("A relay does not serve us; it will be tried again", { relay_id: event.relay, reason: event.reason });
+        return;
       default:
         host.dataplane.apply(event);
     }
@@ -164,6 +172,8 @@ function withWallClock(state: GatewayState): TunnelState<GatewayEvent> {
     handleSessionConfirmed: (clientId, index, now) => state.handleSessionConfirmed(clientId, index, now),
     handleActivity: (clientId, activity, now) => state.handleActivity(clientId, activity, now),
     handleTimeout: (now) => state.handleTimeoutAt(now, unixNow()),
+    handlePeerMessage: (clientId, packet, now) => state.handlePeerMessage(clientId, packet, now),
+    close: (now) => state.close(now),
     pollTimeout: () => state.pollTimeout(),
     pollTransmit: () => state.pollTransmit(),
     pollEvent: () => state.pollEvent(),
