@@ -32,6 +32,7 @@ import { Peer, type PeerEvent } from "../wireguard/peer.js";
 import type { Tai64nClock } from "../wireguard/tai64n.js";
 import type { Activity } from "../wireguard/timers.js";
 import type { FailureReason, NodeEvent, Path, RelayedPath } from "./events.js";
+import { PathLiveness } from "./path-liveness.js";
 import { RelayUse } from "./relay-use.js";
 
 /** How long the other side may take to answer an offer (spec 02, section 2.5). */
@@ -48,6 +49,8 @@ export const IDLE_TIME: Duration = 20 * SECOND;
 export const PERSISTENT_KEEPALIVE: Duration = 10 * SECOND;
 /** Handshake messages that wait for a nomination (section 2.5); the oldest has to go first. */
 export const MAX_HELD_MESSAGES = 10;
+/** Packets that wait while no way works; the oldest has to go first: what is repeated meanwhile is newer. */
+export const MAX_WAITING_PACKETS = 64;
 /** Answers to our handshakes, made with other keys than ours, in a row, after which both sides must start over. One could be forged. */
 export const MAX_WRONG_ANSWERS = 3;
 
@@ -99,6 +102,10 @@ export class Connection {
   #handshakeSince: Instant | undefined;
   #wrongAnswers = 0;
   readonly #held = new BoundedQueue<Uint8Array>(MAX_HELD_MESSAGES, "drop-oldest");
+  readonly #liveness = new PathLiveness();
+  /** There was a way, and there will be one. */
+  #isPathLost = false;
+  readonly #waiting = new BoundedQueue<Uint8Array>(MAX_WAITING_PACKETS, "drop-oldest");
   /** Signalled candidates that do not parse. */
   #badCandidates = 0;
   /** Server-reflexive candidates that the other side was told. */
@@ -143,7 +150,8 @@ export class Connection {
 
   /** Messages, candidates and packets dropped by this connection, since it was made. */
   get dropped(): number {
-    return this.agent.dropped + this.#held.dropped + this.#badCandidates + (this.#peer?.droppedPackets ?? 0);
+    const queued = this.#held.dropped + this.#waiting.dropped;
+    return this.agent.dropped + queued + this.#badCandidates + (this.#peer?.droppedPackets ?? 0);
   }
 
   /** Both sides know each other now: candidates may be signalled and checked. */
@@ -267,6 +275,7 @@ export class Connection {
 
   /** A STUN message that the agent has accepted. */
   handleCheck(message: AcceptedMessage, local: SocketAddress, from: SocketAddress, now: Instant): void {
+    if (this.#path?.remote.equals(from) === true && this.#path.local.equals(local)) this.#liveness.handleHeard(now);
     this.agent.handleInput(message, local, from, now);
     this.#update(now);
   }
@@ -296,15 +305,34 @@ export class Connection {
 
   /** A packet that the datapath could not send. It waits for path and session. */
   handlePacket(packet: Uint8Array, now: Instant): void {
-    this.#peer?.handlePacket(packet, now);
+    if (this.#isPathLost) this.#waiting.push(packet);
+    else this.#peer?.handlePacket(packet, now);
     this.#update(now);
+  }
+
+  /** Packets that had no way over a connection that this one takes the place of: they wait for the first session. */
+  inheritPackets(packets: readonly Uint8Array[]): void {
+    for (const packet of packets) this.#waiting.push(packet);
+  }
+
+  /** Takes the packets that wait for a way, to be sent over the connection that takes this one's place. */
+  takeWaitingPackets(): readonly Uint8Array[] {
+    return this.#waiting.drain();
   }
 
   /** What the datapath has counted. */
   handleActivity(activity: Activity, now: Instant): void {
     this.#peer?.handleActivity(activity, now);
-    const { sentDataAt, receivedDataAt } = activity;
+    const { sentDataAt, receivedDataAt, receivedAt } = activity;
+    this.#liveness.handleHeard(receivedAt);
+    this.#liveness.handleSent(sentDataAt);
     this.#usedAt = Math.max(this.#usedAt, sentDataAt, receivedDataAt);
+  }
+
+  /** The datapath has received a message from elsewhere than the path leads to. */
+  handleEndpointMoved(now: Instant): void {
+    this.#liveness.doubt(now);
+    this.#update(now);
   }
 
   /** The datapath has received the first message of a session. */
@@ -318,9 +346,10 @@ export class Connection {
     this.agent.handleTimeout(now);
     this.#peer?.handleTimeout(now);
     this.agent.setPace(now >= this.#usedAt + IDLE_TIME ? "idle" : "eager", now);
+    this.#watch(now);
     this.#update(now);
     this.#failIfDue(now);
-    this.#context.schedule(this, this.#nextDeadline());
+    this.#context.schedule(this, this.#nextDeadline(now));
   }
 
   /** Ends the connection; what the tables know of it is taken back. */
@@ -352,10 +381,9 @@ export class Connection {
       for (let message = peer.pollTransmit(); message !== undefined; message = peer.pollTransmit())
         this.#send(message, now);
       this.#reportEstablished(peer);
-      for (let packet = peer.pollPacket(); packet !== undefined; packet = peer.pollPacket())
-        this.#context.emit({ type: "send-packet", connection: this.id, packet });
+      this.#releasePackets(peer);
     }
-    this.#context.schedule(this, this.#nextDeadline());
+    this.#context.schedule(this, this.#nextDeadline(now));
   }
 
   #handleIceEvent(event: IceEvent, now: Instant): void {
@@ -369,6 +397,14 @@ export class Connection {
       case "path-nominated":
         this.#selectPath(event.local, event.remote, now);
         return;
+      case "path-answered":
+        this.#liveness.handleAnswer(now);
+        return;
+      case "path-lost":
+        this.#path = undefined;
+        this.#isPathLost = true;
+        this.#context.emit({ type: "path-lost", connection: this.id });
+        return;
     }
   }
 
@@ -380,6 +416,8 @@ export class Connection {
     if (relay === undefined) return;
     const path: Path = relay === "direct" ? { local, remote } : { local, remote, relay };
     this.#path = path;
+    this.#isPathLost = false;
+    this.#liveness.reset(now);
     this.#context.sourceDiscovered(this, path.remote);
     this.#context.emit({ type: "path-selected", connection: this.id, path });
     for (const message of this.#held.drain()) this.#send(message, now);
@@ -387,6 +425,22 @@ export class Connection {
     if (peer === undefined || this.#context.role !== "controlling") return;
     peer.mayInitiate = true;
     peer.handlePathChanged(now);
+  }
+
+  /** Looks whether what is sent is answered. */
+  #watch(now: Instant): void {
+    if (this.#path === undefined) return;
+    switch (this.#liveness.judge(now, this.agent.roundTrip)) {
+      case "ask":
+        this.agent.ask(now);
+        this.agent.handleTimeout(now);
+        return;
+      case "dead":
+        this.agent.suspect(this.#liveness.askedSince, now);
+        return;
+      case undefined:
+        return;
+    }
   }
 
   #handlePeerEvent(event: PeerEvent, now: Instant): void {
@@ -412,10 +466,19 @@ export class Connection {
   }
 
   #reportEstablished(peer: Peer): void {
-    const established = peer.isConnected && this.#path !== undefined;
+    const established = peer.isConnected && (this.#path !== undefined || this.#isPathLost);
     if (established === this.#isEstablished) return;
     this.#isEstablished = established;
     if (established) this.#context.emit({ type: "connection-established", connection: this.id });
+  }
+
+  /** Sends what has waited, if there is a way and a session now: oldest first. */
+  #releasePackets(peer: Peer): void {
+    if (this.#path === undefined || !peer.isConnected) return;
+    for (const packet of this.#waiting.drain())
+      this.#context.emit({ type: "send-packet", connection: this.id, packet });
+    for (let packet = peer.pollPacket(); packet !== undefined; packet = peer.pollPacket())
+      this.#context.emit({ type: "send-packet", connection: this.id, packet });
   }
 
   #send(message: Uint8Array, now: Instant): void {
@@ -449,9 +512,10 @@ export class Connection {
     return this.#handshakeSince === undefined ? undefined : this.#handshakeSince + HANDSHAKE_TIMEOUT;
   }
 
-  #nextDeadline(): Instant | undefined {
+  #nextDeadline(now: Instant): Instant | undefined {
     let next = earliest(this.agent.pollTimeout(), this.#peer?.pollTimeout());
     next = earliest(next, earliest(this.#answerDeadline(), this.#candidateDeadline()));
+    if (this.#path !== undefined) next = earliest(next, this.#liveness.deadline(now));
     return earliest(next, earliest(this.#graceDeadline(), this.#handshakeDeadline()));
   }
 }

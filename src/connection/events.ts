@@ -98,6 +98,8 @@ export type DatapathEvent =
   | { readonly type: "session-removed"; readonly connection: string; readonly localIndex: number }
   /** Send over this path from now on. */
   | { readonly type: "path-selected"; readonly connection: string; readonly path: Path }
+  /** No way works at the moment: hand packets to the control plane until a path is selected. */
+  | { readonly type: "path-lost"; readonly connection: string }
   /** Send an empty transport message. */
   | { readonly type: "send-keepalive"; readonly connection: string }
   /** A packet from `handlePacket` can be sent now: the connection has a path and a session. */

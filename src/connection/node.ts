@@ -227,6 +227,11 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
     this.#with(id, (connection) => connection.handleSessionConfirmed(localIndex, now));
   }
 
+  /** The datapath has received a message of a connection from elsewhere than its path leads to. */
+  handleEndpointMoved(id: string, now: Instant): void {
+    this.#with(id, (connection) => connection.handleEndpointMoved(now));
+  }
+
   /** Id of a connection with this remote key (32 bytes) that has a session. */
   connectionId(publicKey: Uint8Array): string | undefined {
     const wanted = toHex(publicKey);
@@ -270,8 +275,10 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
 
   /** Makes a connection, in place of one with this id. */
   protected create(id: string, sessionKey: Uint8Array, now: Instant): Connection {
+    const waiting = this.#connections.get(id)?.takeWaitingPackets() ?? [];
     this.#remove(id);
     const connection = new Connection(id, sessionKey, this.#context, now);
+    connection.inheritPackets(waiting);
     this.#connections.set(id, connection);
     this.#byUsername.set(connection.agent.localCredentials.username, connection);
     return connection;

@@ -15,7 +15,7 @@ import type { Crypto } from "../base/crypto.js";
 import { BoundedQueue } from "../base/queue.js";
 import type { Random } from "../base/random.js";
 import type { Transmit } from "../base/state-machine.js";
-import { earliest, type Instant } from "../base/time.js";
+import { type Duration, earliest, type Instant } from "../base/time.js";
 import { Priority, UseCandidate, XorMappedAddress } from "../stun/attributes.js";
 import { Method, TRANSACTION_ID_LENGTH } from "../stun/header.js";
 import { shortTermKey, verifyIntegrity } from "../stun/integrity.js";
@@ -61,7 +61,11 @@ export type IceEvent =
   /** An authenticated message came from this address; reported once for each. */
   | { readonly type: "source-discovered"; readonly source: SocketAddress }
   /** Send from `local` to `remote` from now on. */
-  | { readonly type: "path-nominated"; readonly local: SocketAddress; readonly remote: SocketAddress };
+  | { readonly type: "path-nominated"; readonly local: SocketAddress; readonly remote: SocketAddress }
+  /** A check on the way in use was answered. */
+  | { readonly type: "path-answered" }
+  /** No way works at the moment: send nothing until one is nominated. */
+  | { readonly type: "path-lost" };
 
 /** A message whose integrity is right: from {@link IceAgent.accept}. */
 export type AcceptedMessage =
@@ -204,6 +208,22 @@ export class IceAgent {
     for (const pair of this.#checklist.pairs) pair.schedule.setPace(pace, now);
   }
 
+  /** Round-trip time of the pair in use, by its last check. */
+  get roundTrip(): Duration {
+    return this.#selected?.roundTrip ?? 0;
+  }
+
+  /** Checks everything that has worked once more, at once. */
+  ask(now: Instant): void {
+    for (const pair of this.#checklist.pairs) if (pair.state === "succeeded") pair.schedule.expedite(now);
+  }
+
+  /** Traffic shows that the pair in use is dead: uses one that has answered since `since` instead, or none until one answers. */
+  suspect(since: Instant, now: Instant): void {
+    for (const pair of this.#checklist.pairs) if (pair.answeredAt < since) pair.isSuspect = true;
+    this.#evaluate(now);
+  }
+
   /** Checks that a message is for this agent and from the other side; `undefined` when it is not. */
   accept(message: StunMessage): AcceptedMessage | undefined {
     switch (message.class) {
@@ -328,6 +348,10 @@ export class IceAgent {
     this.#forgetTransaction(transaction);
     if (pair === undefined || attempt === undefined) return;
     pair.state = "succeeded";
+    pair.answeredAt = now;
+    pair.roundTrip = now - attempt.sentAt;
+    pair.isSuspect = false;
+    if (pair === this.#selected) this.#events.push({ type: "path-answered" });
     if (attempt.nominating && pair.nomination === "attempt") pair.nomination = "success";
     this.#evaluate(now);
   }
@@ -415,11 +439,17 @@ export class IceAgent {
 
   /** Selects the best pair that works (controlling) or was nominated (controlled), if it is better than the one selected. */
   #nominate(now: Instant): void {
-    const best = this.#checklist.pairs.find((pair) =>
-      this.role === "controlling" ? pair.state === "succeeded" : pair.isNominated,
-    );
+    const works = (pair: CandidatePair) =>
+      this.role === "controlling" ? pair.state === "succeeded" : pair.isNominated;
+    const best = this.#checklist.pairs.find((pair) => works(pair) && !pair.isSuspect);
+    if (best === undefined && this.#selected?.isSuspect === true) {
+      this.#selected = undefined;
+      this.#events.push({ type: "path-lost" });
+    }
     if (best === undefined || best === this.#selected) return;
-    if (this.#selected !== undefined && best.priority <= this.#selected.priority) return;
+    const isBetter =
+      this.#selected === undefined || this.#selected.isSuspect || best.priority > this.#selected.priority;
+    if (!isBetter) return;
     this.#selected = best;
     this.#events.push({
       type: "path-nominated",

@@ -4,7 +4,7 @@
 //   state        waiting --check sent--> in-progress --first response--> succeeded (for ever)
 //   nomination   none --chosen--> nominated --check sent--> attempt --response--> success
 
-import type { Instant } from "../base/time.js";
+import type { Duration, Instant } from "../base/time.js";
 import type { ListedCandidate } from "./candidate-list.js";
 import { CheckSchedule } from "./check-schedule.js";
 
@@ -25,6 +25,12 @@ export class CandidatePair {
   priority: bigint;
   state: PairState = "waiting";
   nomination: Nomination = "none";
+  /** Last answer to a check of ours. */
+  answeredAt: Instant = Number.NEGATIVE_INFINITY;
+  /** Time between the last answered check and its answer. */
+  roundTrip: Duration = 0;
+  /** Traffic on it is not answered: not to be used until a check is. */
+  isSuspect = false;
   /** Whether a check of the other side has hastened one of ours. */
   wasTriggered = false;
   readonly schedule: CheckSchedule;

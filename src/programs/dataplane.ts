@@ -27,6 +27,7 @@ export type DataplaneUpdate =
   | { readonly type: "session-current"; readonly connection: string; readonly localIndex: number }
   | { readonly type: "session-removed"; readonly connection: string; readonly localIndex: number }
   | { readonly type: "path-selected"; readonly connection: string; readonly path: ConnectionPath }
+  | { readonly type: "path-lost"; readonly connection: string }
   | { readonly type: "route-set"; readonly prefix: IpPrefix; readonly target: RouteDestination }
   | { readonly type: "route-removed"; readonly prefix: IpPrefix }
   | { readonly type: "filters-set"; readonly connection: string; readonly filters: readonly Filter[] }
@@ -47,6 +48,8 @@ export interface DataplaneInputs {
   handlePeerMessage?(connection: string, packet: Uint8Array): void;
   /** The peer has used a session that it had not used before. */
   handleSessionConfirmed(connection: string, localIndex: number): void;
+  /** The peer sends from elsewhere than its path leads to; once per path. Absent: of no interest. */
+  handleEndpointMoved?(connection: string): void;
   /** After a batch of inputs: drain the state machines. */
   endOfBatch(): void;
 }
@@ -128,6 +131,11 @@ export class Dataplane {
         const slot = this.#slots.get(update.connection);
         if (slot === undefined || this.#tables.setPath(slot, tablePath(update.path))) return;
         this.#refused("pathsRefused", "paths");
+        return;
+      }
+      case "path-lost": {
+        const slot = this.#slots.get(update.connection);
+        if (slot !== undefined) this.#tables.setPath(slot, undefined);
         return;
       }
       case "route-set":
@@ -282,8 +290,10 @@ export class Dataplane {
       case Exception.UnknownIndex:
       // Sessions are replaced every two minutes, long before 2^60 messages.
       case Exception.RekeyNeeded:
-      // Paths come from ICE here; learning endpoints is off.
+        return;
       case Exception.EndpointMoved:
+        // Paths come from ICE, but that the peer uses another one says something.
+        if (connection !== undefined) inputs.handleEndpointMoved?.(connection);
         return;
     }
   }

@@ -77,6 +77,7 @@ export type ClientConnections = Pick<
   | "handlePacket"
   | "handleActivity"
   | "handleSessionConfirmed"
+  | "handleEndpointMoved"
 > &
   StateMachine<NodeEvent>;
 
@@ -284,6 +285,12 @@ export class ClientState implements StateMachine<ClientEvent> {
   /** The gateway has used a session for the first time. */
   handleSessionConfirmed(gatewayId: string, localIndex: number, now: Instant): void {
     this.#node.handleSessionConfirmed(gatewayId, localIndex, now);
+    this.#drainNode(now);
+  }
+
+  /** The gateway sends from elsewhere than we send to. */
+  handleEndpointMoved(gatewayId: string, now: Instant): void {
+    this.#node.handleEndpointMoved(gatewayId, now);
     this.#drainNode(now);
   }
 

@@ -79,6 +79,7 @@ export type GatewayConnections = Pick<
   | "handlePacket"
   | "handleActivity"
   | "handleSessionConfirmed"
+  | "handleEndpointMoved"
 > &
   StateMachine<NodeEvent>;
 
@@ -306,6 +307,12 @@ export class GatewayState implements StateMachine<GatewayEvent> {
   /** The client has used a session for the first time. */
   handleSessionConfirmed(clientId: string, localIndex: number, now: Instant): void {
     this.#node.handleSessionConfirmed(clientId, localIndex, now);
+    this.#drainNode(now);
+  }
+
+  /** The client sends from elsewhere than we send to. */
+  handleEndpointMoved(clientId: string, now: Instant): void {
+    this.#node.handleEndpointMoved(clientId, now);
     this.#drainNode(now);
   }
 

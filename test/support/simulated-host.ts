@@ -40,6 +40,7 @@ export interface Machine<Event> extends StateMachine<Event> {
   handlePacket(connection: string, packet: Uint8Array, now: Instant): void;
   handleActivity(connection: string, activity: Activity, now: Instant): void;
   handleSessionConfirmed(connection: string, localIndex: number, now: Instant): void;
+  handleEndpointMoved(connection: string, now: Instant): void;
 }
 
 interface Session extends EstablishedSession {
@@ -52,6 +53,8 @@ interface Session extends EstablishedSession {
 interface Connection {
   current: Session | undefined;
   path: Path | undefined;
+  /** A message came from elsewhere since the path was selected. */
+  moved: boolean;
   activity: { sentAt: Instant; receivedAt: Instant; sentDataAt: Instant; receivedDataAt: Instant };
 }
 
@@ -133,7 +136,7 @@ export class SimulatedHost<
     // Channel data of a transport message is the datapath's too, whichever channel it is.
     const channelData = parseChannelData(datagram);
     const message = parseMessage(typeof channelData === "string" ? datagram : channelData.data);
-    if (message?.type === "transport") this.#open(message, now);
+    if (message?.type === "transport") this.#open(message, from, now);
     else this.machine.handleInput(local, from, datagram, now);
     this.drain(now);
   }
@@ -155,7 +158,7 @@ export class SimulatedHost<
       this.outbox.push(transmit);
   }
 
-  #open(message: TransportData, now: Instant): void {
+  #open(message: TransportData, from: SocketAddress, now: Instant): void {
     const session = this.#sessions.get(message.receiverIndex);
     const expired = session !== undefined && now - session.establishedAt >= REJECT_AFTER_TIME;
     const nonce = nonceOf(message.counter);
@@ -169,6 +172,11 @@ export class SimulatedHost<
     }
     session.seen.add(message.counter);
     const connection = this.#connections.get(session.connection);
+    const remote = connection?.path?.relay?.server ?? connection?.path?.remote;
+    if (connection !== undefined && remote?.equals(from) === false && !connection.moved) {
+      connection.moved = true;
+      this.machine.handleEndpointMoved(session.connection, now);
+    }
     if (connection !== undefined) {
       connection.activity.receivedAt = Math.floor(now);
       if (packet.length > 0) connection.activity.receivedDataAt = Math.floor(now);
@@ -213,6 +221,7 @@ export class SimulatedHost<
       this.#connections.set(id, {
         current: undefined,
         path: undefined,
+        moved: false,
         activity: { sentAt: 0, receivedAt: 0, sentDataAt: 0, receivedDataAt: 0 },
       });
       return;
@@ -240,8 +249,12 @@ export class SimulatedHost<
         assert.ok(this.#sessions.delete(event.localIndex), `${this.name}: a removed session was installed`);
         if (known.current?.localIndex === event.localIndex) known.current = undefined;
         return;
+      case "path-lost":
+        known.path = undefined;
+        return;
       case "path-selected":
         known.path = event.path;
+        known.moved = false;
         return;
       case "send-keepalive":
         if (this.#seal(id, new Uint8Array(), now)) this.keepalives++;
@@ -261,6 +274,7 @@ const DATAPATH_EVENTS: Record<DatapathEvent["type"], true> = {
   "session-current": true,
   "session-removed": true,
   "path-selected": true,
+  "path-lost": true,
   "send-keepalive": true,
   "send-packet": true,
 };

@@ -89,6 +89,9 @@ export class StubClientNode implements ClientConnections {
   close(): void {
     this.calls.push("close");
   }
+  handleEndpointMoved(): void {
+    this.calls.push("moved");
+  }
   handleInput(): void {
     this.calls.push("input");
   }

@@ -18,7 +18,7 @@ const KIND: TunnelKind = {
   role: "client",
   target: CLIENT_TARGET,
   // Who may send what is decided by the routes: a packet's source must lead back to the connection that it came over.
-  connections: { filtered: false, learnEndpoint: false },
+  connections: { filtered: false, learnEndpoint: true },
 };
 
 /**

@@ -55,6 +55,7 @@ export interface TunnelState<Event> extends StateMachine<Event>, HostCandidateSi
   handleDeniedPacket?(connection: string, packet: Uint8Array, now: Instant): void;
   handlePeerMessage(connection: string, packet: Uint8Array, now: Instant): void;
   handleSessionConfirmed(connection: string, localIndex: number, now: Instant): void;
+  handleEndpointMoved(connection: string, now: Instant): void;
   handleActivity(connection: string, activity: Activity, now: Instant): void;
   /** The program ends: what was lent is given back. */
   close(now: Instant): void;
@@ -133,6 +134,7 @@ export class TunnelRunner<Event> {
       handleDeniedPacket: (connection, packet) => state.handleDeniedPacket?.(connection, packet, monotonicNow()),
       handlePeerMessage: (connection, packet) => state.handlePeerMessage(connection, packet, monotonicNow()),
       handleSessionConfirmed: (connection, index) => state.handleSessionConfirmed(connection, index, monotonicNow()),
+      handleEndpointMoved: (connection) => state.handleEndpointMoved(connection, monotonicNow()),
       endOfBatch: () => this.#driver.drain(),
     });
     this.updateHostCandidates();

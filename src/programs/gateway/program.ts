@@ -24,7 +24,7 @@ export const GATEWAY_TARGET = "firezone_gateway";
 const KIND: TunnelKind = {
   role: "gateway",
   target: GATEWAY_TARGET,
-  connections: { filtered: true, learnEndpoint: false },
+  connections: { filtered: true, learnEndpoint: true },
 };
 
 /**
@@ -170,6 +170,7 @@ function withWallClock(state: GatewayState): TunnelState<GatewayEvent> {
     handlePacket: (clientId, packet, now) => state.handlePacket(clientId, packet, now),
     handleDeniedPacket: (clientId, packet, now) => state.handleDeniedPacket(clientId, packet, now),
     handleSessionConfirmed: (clientId, index, now) => state.handleSessionConfirmed(clientId, index, now),
+    handleEndpointMoved: (clientId, now) => state.handleEndpointMoved(clientId, now),
     handleActivity: (clientId, activity, now) => state.handleActivity(clientId, activity, now),
     handleTimeout: (now) => state.handleTimeoutAt(now, unixNow()),
     handlePeerMessage: (clientId, packet, now) => state.handlePeerMessage(clientId, packet, now),

@@ -1,0 +1,120 @@
+// How soon a dead way is noticed, and what happens to packets meanwhile.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { Duration } from "../../src/base/time.js";
+import { MAX_WAITING_PACKETS } from "../../src/connection/connection.js";
+import { MAX_QUESTIONS, MIN_ANSWER_TIME, PathLiveness, SILENCE } from "../../src/connection/path-liveness.js";
+import { CLIENT_ID, GATEWAY_ID, NodePair } from "../support/node-network.js";
+import { relayAddress, SimulatedRelay } from "../support/simulated-relay.js";
+
+test("silence while sending makes it ask, twice, and then say that the way is dead; idleness does not", () => {
+  const liveness = new PathLiveness();
+  liveness.reset(1000);
+  assert.equal(liveness.deadline(1000), undefined);
+  assert.equal(liveness.judge(60_000, 0), undefined, "nothing was sent");
+  liveness.handleHeard(60_000);
+  liveness.handleSent(60_000 + SILENCE - 1);
+  assert.equal(liveness.judge(60_000 + SILENCE, 0), undefined, "what was sent may still be answered");
+  liveness.handleSent(60_000 + SILENCE);
+  const verdicts: [Duration, string][] = [];
+  for (let now = 60_000; now < 63_000; now += 50) {
+    const verdict = liveness.judge(now, 0);
+    if (verdict !== undefined) verdicts.push([now - 60_000, verdict]);
+    if (verdict === "dead") break;
+  }
+  assert.deepEqual(verdicts, [
+    [SILENCE, "ask"],
+    [SILENCE + MIN_ANSWER_TIME, "ask"],
+    [SILENCE + MAX_QUESTIONS * MIN_ANSWER_TIME, "dead"],
+  ]);
+  assert.equal(liveness.askedSince, 60_000 + SILENCE);
+});
+
+test("an answer ends the questions; distant peers have more time", () => {
+  const liveness = new PathLiveness();
+  liveness.reset(0);
+  liveness.handleSent(1000);
+  assert.equal(liveness.judge(1000, 300), "ask");
+  assert.equal(liveness.judge(1599, 300), undefined);
+  assert.equal(liveness.deadline(1599), 1600);
+  liveness.handleHeard(1599);
+  assert.equal(liveness.judge(1600, 300), undefined);
+  assert.equal(liveness.judge(3000, 300), undefined, "nothing was sent since");
+});
+
+/** Sends a packet from both sides every 50 ms. */
+function traffic(pair: NodePair, duration: Duration): void {
+  for (let at = 0; at < duration; at += 50) {
+    pair.client.send(GATEWAY_ID, Uint8Array.of(0x45, 1), pair.now);
+    pair.gateway.send(CLIENT_ID, Uint8Array.of(0x45, 2), pair.now);
+    pair.network.wait(50);
+  }
+}
+
+/** Longest time between two arrivals on the client since `start`. */
+function longestGap(pair: NodePair, start: number): Duration {
+  const arrivals = pair.client.delivered.map(({ at }) => at).filter((at) => at >= start);
+  return arrivals.reduce((longest, at, i) => Math.max(longest, at - (arrivals[i - 1] ?? start)), 0);
+}
+
+test("a direct way that dies under traffic gives way to the relayed one within a second and a half", () => {
+  const pair = new NodePair();
+  const relay = new SimulatedRelay(pair.network, "relay", relayAddress("203.0.113.1"));
+  for (const host of [pair.client, pair.gateway]) {
+    host.machine.updateRelays([], [relay.description], pair.now);
+    host.drain(pair.now);
+  }
+  pair.network.wait(500);
+  pair.establish();
+  traffic(pair, 3000);
+  pair.network.isBlocked = (source, destination) => source.port === 51820 && destination.port === 51820;
+  const start = pair.now;
+  traffic(pair, 5000);
+  const gap = longestGap(pair, start);
+  assert.ok(gap <= 1500, `${gap} ms`);
+  assert.ok(gap >= SILENCE, "it was the direct way that carried");
+  assert.deepEqual(pair.failures(), { client: [], gateway: [] });
+});
+
+test("while no way works packets wait, the newest of them, and go out when one works again", () => {
+  const pair = new NodePair();
+  pair.establish();
+  traffic(pair, 3000);
+  pair.network.isBlocked = () => true;
+  traffic(pair, 5000);
+  assert.equal(pair.client.path(GATEWAY_ID), undefined);
+  const before = pair.client.delivered.length;
+  pair.network.isBlocked = () => false;
+  pair.network.wait(2000);
+  assert.equal(pair.client.delivered.length - before, MAX_WAITING_PACKETS);
+  pair.assertPasses();
+  assert.deepEqual(pair.failures(), { client: [], gateway: [] });
+});
+
+test("packets that wait on a gateway go to the client that comes back with a new connection", () => {
+  const pair = new NodePair();
+  pair.establish();
+  traffic(pair, 3000);
+  pair.network.isBlocked = () => true;
+  traffic(pair, 3000);
+  pair.client.machine.reset(pair.now);
+  for (const address of pair.client.addresses) pair.client.machine.addLocalHostCandidate(address, pair.now);
+  pair.client.drain(pair.now);
+  pair.network.isBlocked = () => false;
+  const before = pair.client.delivered.length;
+  pair.establish();
+  assert.equal(pair.client.delivered.length - before, Math.min(MAX_WAITING_PACKETS, 40));
+});
+
+test("a way that is silent in one direction only is asked now and then, and stays", () => {
+  const pair = new NodePair();
+  pair.establish();
+  const selected = pair.client.of("path-selected").length;
+  for (let i = 0; i < 400; i++) {
+    pair.client.send(GATEWAY_ID, Uint8Array.of(0x45, 1), pair.now);
+    pair.network.wait(25);
+  }
+  assert.equal(pair.client.of("path-selected").length, selected);
+  assert.equal(pair.client.of("path-lost").length, 0);
+});
