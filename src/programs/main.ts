@@ -19,6 +19,10 @@ const PROGRAMS = {
     summary: "decide who may reach what, from a YAML file",
     load: async () => (await import("./portal.js")).portalCommand(),
   },
+  relay: {
+    summary: "carry the traffic of those who cannot reach each other: a STUN and TURN server",
+    load: async () => (await import("./relay/command.js")).relayCommand(),
+  },
   wg: {
     summary: "a plain WireGuard device for wg(8) and wg-quick(8)",
     load: async () => (await import("./wg/command.js")).wgCommand(),

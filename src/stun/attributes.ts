@@ -1,8 +1,17 @@
 // The attributes that wirelane's protocols use (spec 03, section 1.3; for ICE spec 02, section 10.2). Others are ignored on
 // receipt, also those that RFC 8489 calls comprehension-required (spec 03, section 1.8).
 
-import { bytesAttribute, flagAttribute, shortAttribute, textAttribute, uint32Attribute } from "./attribute.js";
-import { CHANNEL_MAX, CHANNEL_MIN } from "./channel-data.js";
+import { viewOf } from "../base/bytes.js";
+import {
+  type Attribute,
+  AttributeError,
+  bytesAttribute,
+  flagAttribute,
+  shortAttribute,
+  textAttribute,
+  uint32Attribute,
+} from "./attribute.js";
+import { CHANNEL_MIN, OLD_CHANNEL_MAX } from "./channel-data.js";
 import { FAMILY_IPV4, FAMILY_IPV6, xorAddressAttribute } from "./xor-address.js";
 
 export { ErrorCodeAttribute } from "./error-code.js";
@@ -19,15 +28,49 @@ const isFamily = (family: number): boolean => family === FAMILY_IPV4 || family =
 export const Username = textAttribute(0x0006, "USERNAME", 512);
 /** MESSAGE-INTEGRITY; see integrity.ts. */
 export const MessageIntegrity = bytesAttribute(0x0008, "MESSAGE-INTEGRITY", INTEGRITY_LENGTH);
-/** CHANNEL-NUMBER: 0x4000 to 0x4FFF. */
+/** CHANNEL-NUMBER: 0x4000 to 0x4FFF, of old clients to 0x7FFF. */
 export const ChannelNumber = shortAttribute(
   0x000c,
   "CHANNEL-NUMBER",
   2,
-  (number) => number >= CHANNEL_MIN && number <= CHANNEL_MAX,
+  (number) => number >= CHANNEL_MIN && number <= OLD_CHANNEL_MAX,
 );
 /** LIFETIME in seconds. */
 export const Lifetime = uint32Attribute(0x000d, "LIFETIME");
+/** UNKNOWN-ATTRIBUTES: types, with an error 420. */
+export const UnknownAttributes: Attribute<readonly number[]> = {
+  type: 0x000a,
+  name: "UNKNOWN-ATTRIBUTES",
+  decode(value) {
+    if (value.length % 2 !== 0) return AttributeError.malformed;
+    const view = viewOf(value);
+    return Array.from({ length: value.length / 2 }, (_, i) => view.getUint16(2 * i));
+  },
+  encode(types) {
+    const value = new Uint8Array(2 * types.length);
+    const view = viewOf(value);
+    for (const [i, type] of types.entries()) view.setUint16(2 * i, type);
+    return value;
+  },
+};
+/** DATA: the payload of Send and Data indications. */
+export const Data: Attribute<Uint8Array> = {
+  type: 0x0013,
+  name: "DATA",
+  decode: (value) => value,
+  encode: (data) => data,
+};
+/** EVEN-PORT: first bit set: the next port too. */
+export const EvenPort: Attribute<number> = {
+  type: 0x0018,
+  name: "EVEN-PORT",
+  decode: (value) => value[0] ?? AttributeError.malformed,
+  encode: (flags) => Uint8Array.of(flags),
+};
+/** DONT-FRAGMENT. */
+export const DontFragment = flagAttribute(0x001a, "DONT-FRAGMENT");
+/** RESERVATION-TOKEN. */
+export const ReservationToken = bytesAttribute(0x0022, "RESERVATION-TOKEN", 8);
 /** XOR-PEER-ADDRESS. */
 export const XorPeerAddress = xorAddressAttribute(0x0012, "XOR-PEER-ADDRESS");
 /** REALM: fewer than 128 characters, hence at most 763 bytes (RFC 8489, section 14.9). */

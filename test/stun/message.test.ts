@@ -200,7 +200,7 @@ test("what the builder cannot write is a caller's bug", () => {
   assert.throws(() => new StunBuilder("request", Method.Binding, new Uint8Array(11)), RangeError);
   assert.throws(() => request().add(Username, "x".repeat(513)), RangeError);
   assert.throws(() => request().add(Nonce, "x".repeat(764)), RangeError);
-  assert.throws(() => request().add(ChannelNumber, 0x5000), RangeError);
+  assert.throws(() => request().add(ChannelNumber, 0x8000), RangeError);
   assert.throws(() => request().add(ErrorCodeAttribute, { code: 299, reason: "" }), RangeError);
   assert.throws(() => request().add(IceControlled, new Uint8Array(7)), RangeError);
   const long = request();
@@ -228,7 +228,7 @@ test("spec 03, 8.1.2 to 8.1.4: channel data", () => {
   assert.ok(typeof longest === "object" && longest.data.length === 65535);
   assert.equal(parseChannelData(hex("400000")), "too-short");
   assert.equal(parseChannelData(hex("80000000")), "bad-channel");
-  assert.equal(parseChannelData(hex("50000000")), "bad-channel");
+  assert.equal(parseChannelData(hex("80000000")), "bad-channel");
   assert.equal(parseChannelData(new Uint8Array()), "too-short");
   assert.equal(mayBeChannelData(new Uint8Array()), false);
   assert.throws(() => encodeChannelData(0x3fff, new Uint8Array()), RangeError);
