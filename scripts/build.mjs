@@ -3,10 +3,9 @@
 // Each half is skipped while its inputs are older than its output, so that `npm test` and `npm run demo` start fast.
 
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { resolve } from "node:path";
+import { existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import asc from "assemblyscript/asc";
+import { compileEngine } from "./compile-engine.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 process.chdir(root);
@@ -35,21 +34,6 @@ function run(script, args) {
   }
 }
 
-/** Compiles the engine with the generated kernels whose names end in `kernels`. */
-async function compileEngine(outFile, kernels) {
-  const readFile = (name, baseDir) => {
-    const file = name.replace(/^build\/generated\/(aead-\w+)\.ts$/, `build/generated/$1${kernels}.ts`);
-    const path = resolve(baseDir, file);
-    return existsSync(path) ? readFileSync(path, "utf8") : null;
-  };
-  const { error, stderr } = await asc.main(["--target", "release", "--outFile", outFile], { readFile });
-  process.stderr.write(stderr.toString());
-  if (error) {
-    process.stderr.write(`build: ${outFile}: ${error.message}\n`);
-    process.exit(1);
-  }
-}
-
 const force = process.argv.includes("--force");
 mkdirSync("build", { recursive: true });
 
@@ -57,6 +41,7 @@ const assemblyInputs = [
   "assembly",
   "asconfig.json",
   "scripts/generate-aead.mjs",
+  "scripts/compile-engine.mjs",
   "node_modules/assemblyscript/package.json",
 ];
 if (force || !upToDate("build/engine.wasm", assemblyInputs)) {

@@ -17,6 +17,8 @@ export interface WorldConfiguration {
   actors: { name: string; groups?: string[]; tokens: string[] }[];
   resources: WorldResource[];
   policies: { actor: string; resource: string }[];
+  /** Relays that sign in with a token, and those that are named to everybody with a fixed user. */
+  relays?: { tokens?: string[]; static?: { address: string; username: string; password: string }[] };
 }
 
 /** Name of the site that the gateway serves, and of the actor whose client connects. */

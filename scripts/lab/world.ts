@@ -310,8 +310,8 @@ export class World {
   }
 }
 
-/** This process's environment without what the programs would take for theirs. */
-function ownEnvironment(): NodeJS.ProcessEnv {
+/** This process's environment without what wirelane's programs would take for theirs. */
+export function ownEnvironment(): NodeJS.ProcessEnv {
   const foreign = /^(FIREZONE_|HEALTH_CHECK_|LOG_DIR$|MAX_PARTITION_TIME$|NOTIFY_SOCKET$|NODE_TEST)/;
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => !foreign.test(name)));
 }

@@ -1,0 +1,517 @@
+// A world in which client and gateway are behind routers, with relays in the internet.
+//
+//    client ── network 1 ──┐                                ┌── network 2 ── gateway ── intranet 172.20.0.10, fd20::10
+//                          ├── internet ── portal           │
+//    network 3 (…) ────────┘          ├─── relay 1          │
+//                                     └─── relay 2 (…) ─────┘
+//
+// Addresses are in internet.ts and network.ts. Everything is built by `create`; programs are started one by one or by `start`, and
+// then things go wrong: programs are stopped, lines cut, hosts moved, UDP between the networks blocked.
+
+import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { IpAddress } from "../../src/base/address.js";
+import { SystemCallError } from "../../src/system/linux/errno.js";
+import { addAddress, deleteAddress, parseAddressWithPrefix } from "../../src/system/linux/rtnetlink/addresses.js";
+import { getLink } from "../../src/system/linux/rtnetlink/links.js";
+import { ping } from "../demo/ping.js";
+import type { LabHost } from "./host.js";
+import { Internet, type Line, type LineOptions } from "./internet.js";
+import { Lab } from "./lab.js";
+import { whyNoRouters } from "./nat-router.js";
+import { LabNetwork, type NetworkPlan } from "./network.js";
+import { LabProgram } from "./program.js";
+import { COTURN_USER, RELAY_PORT, type RelayKind, type RunningRelay, startRelay } from "./relay-program.js";
+import { ownEnvironment, type ProgramOverrides, RESOURCE_PORT, RESOURCES } from "./world.js";
+import { defaultConfiguration, renderConfiguration, TOKENS, type WorldConfiguration } from "./world-configuration.js";
+
+/** How to make a world. */
+export interface NatWorldOptions {
+  /** Where the programs' logs and the portal's file go. Made if missing, never removed. */
+  readonly directory: string;
+  /** The networks of client and gateway. */
+  readonly client?: NetworkPlan;
+  readonly gateway?: NetworkPlan;
+  /** Networks that the client can move to: numbers 3 and up. */
+  readonly others?: readonly NetworkPlan[];
+  /** How many relays there are. Default 2, at most 14. */
+  readonly relays?: number;
+  /** Which program relays. Default `wirelane`. */
+  readonly relayKind?: RelayKind;
+  /** The relays' lines, as `{ link: { delay: 20 } }` (one for all, or each its own). */
+  readonly relayLines?: LineOptions | readonly LineOptions[];
+  /** As in `LabOptions`. */
+  readonly handleSignals?: boolean;
+}
+
+/** A relay of the world. */
+export interface WorldRelay {
+  readonly name: string;
+  readonly host: LabHost;
+  readonly line: Line;
+  readonly token: string;
+  /** The running program; `undefined` before the first start. */
+  program: RunningRelay | undefined;
+  /** Its addresses at present. */
+  ipv4: string | undefined;
+  ipv6: string | undefined;
+}
+
+/** Over which way a connection goes. */
+export type PathKind = "direct" | "relayed";
+
+/** What a stream of pings saw. */
+export interface PingStreamResult {
+  readonly sent: number;
+  readonly answered: number;
+  /** Longest time without a reply, milliseconds; 0 when there was none of at least 150 ms. */
+  readonly longestGapMs: number;
+  /** Times without reply of at least 150 ms, and when each began (milliseconds since 1970). */
+  readonly gaps: readonly { readonly at: number; readonly ms: number }[];
+}
+
+/** A download that goes on. */
+export interface RunningDownload {
+  /** What has arrived so far: bytes in total, by time (milliseconds since 1970; four times a second). */
+  readonly arrivals: readonly { readonly at: number; readonly bytes: number }[];
+  /** Resolves at its end; rejects when it failed. */
+  readonly done: Promise<{ readonly bytes: number; readonly seconds: number }>;
+}
+
+/** TCP port of the portal. */
+export const PORTAL_PORT = 8080;
+
+/** The resource behind the gateway. */
+export const RESOURCE = RESOURCES.intranet;
+
+/** Time for what a program should do soon, milliseconds: two cores may be busy with other things. */
+const SOON = 20_000;
+
+const WIRELANE = fileURLToPath(new URL("../../src/programs/main.js", import.meta.url));
+const RESOURCE_SERVER = fileURLToPath(new URL("../demo/resource-server.js", import.meta.url));
+const PROBE = fileURLToPath(new URL("../demo/probe.js", import.meta.url));
+const PING_STREAM = fileURLToPath(new URL("./ping-stream-main.js", import.meta.url));
+
+/** Devices' ids, so that nothing is stored on the machine. */
+const GATEWAY_ID = "5a3b6e2c-0d51-4d0e-9d8b-6f2a3c1e4b70";
+const CLIENT_ID = "8d7c5b1a-3f42-4c6d-8e9f-0a1b2c3d4e5f";
+
+/** The world. */
+export class NatWorld {
+  readonly lab: Lab;
+  readonly directory: string;
+  readonly internet: Internet;
+  readonly relayKind: RelayKind;
+  readonly portalHost: LabHost;
+  readonly clientHost: LabHost;
+  readonly gatewayHost: LabHost;
+  readonly resourceHost: LabHost;
+  /** The relays, in order of their numbers. */
+  readonly relays: readonly WorldRelay[];
+  /** All networks: the client's at first, the gateway's, others. */
+  readonly networks: readonly LabNetwork[];
+  portal: LabProgram | undefined;
+  gateway: LabProgram | undefined;
+  client: LabProgram | undefined;
+  #clientNetwork: LabNetwork;
+  #gatewayNetwork: LabNetwork;
+  #sequence = 0;
+
+  private constructor(parts: {
+    readonly options: NatWorldOptions;
+    readonly internet: Internet;
+    readonly portalHost: LabHost;
+    readonly relays: readonly WorldRelay[];
+    readonly networks: readonly LabNetwork[];
+    readonly clientNetwork: LabNetwork;
+    readonly gatewayNetwork: LabNetwork;
+  }) {
+    const { options, internet } = parts;
+    this.lab = internet.lab;
+    this.internet = internet;
+    this.directory = options.directory;
+    this.relayKind = options.relayKind ?? "wirelane";
+    this.portalHost = parts.portalHost;
+    this.relays = parts.relays;
+    this.networks = parts.networks;
+    this.#clientNetwork = parts.clientNetwork;
+    this.#gatewayNetwork = parts.gatewayNetwork;
+    this.clientHost = this.lab.host("client");
+    this.gatewayHost = this.lab.host("gateway");
+    this.resourceHost = this.lab.host("intranet");
+    this.#clientNetwork.attach(this.clientHost);
+    this.#gatewayNetwork.attach(this.gatewayHost);
+    this.lab.connect(this.gatewayHost, this.resourceHost, {
+      ipv4: ["172.20.0.1/24", `${RESOURCE.ipv4}/24`],
+      ...(internet.ipv6 ? { ipv6: ["fd20::1/64", `${RESOURCE.ipv6}/64`] as const } : {}),
+    });
+    this.#writeConfiguration();
+  }
+
+  /**
+   * Builds a world, without programs.
+   *
+   * @throws SystemCallError EPERM without the privilege to make namespaces: see `rerunInUserNamespace`; Error when routers cannot be made.
+   */
+  static async create(options: NatWorldOptions): Promise<NatWorld> {
+    const { relays = 2, relayLines = {}, client = {}, gateway = {}, others = [] } = options;
+    mkdirSync(options.directory, { recursive: true });
+    const lab = Lab.create(options.handleSignals === undefined ? {} : { handleSignals: options.handleSignals });
+    try {
+      const internet = new Internet(lab);
+      const problem = whyNoRouters(internet.host);
+      if (problem !== undefined) throw new Error(problem);
+      const portalHost = lab.host("portal");
+      await internet.connectServer(0, "portal", portalHost);
+      const networks: LabNetwork[] = [];
+      for (const [i, plan] of [client, gateway, ...others].entries())
+        networks.push(await LabNetwork.create(internet, i + 1, plan));
+      const [clientNetwork, gatewayNetwork] = networks;
+      if (clientNetwork === undefined || gatewayNetwork === undefined) throw new RangeError("two networks at least");
+      const isOne = (value: typeof relayLines): value is LineOptions => !Array.isArray(value);
+      const made: WorldRelay[] = [];
+      for (let number = 1; number <= relays; number++) {
+        const host = lab.host(`relay-${number}`);
+        const options = isOne(relayLines) ? relayLines : (relayLines[number - 1] ?? {});
+        const line = await internet.connectServer(number, `relay${number}`, host, options);
+        const token = `lab-relay-token-${number}`;
+        made.push({ name: host.name, host, line, token, program: undefined, ipv4: line.ipv4, ipv6: line.ipv6 });
+      }
+      return new NatWorld({ options, internet, portalHost, relays: made, networks, clientNetwork, gatewayNetwork });
+    } catch (error) {
+      lab.destroySoon();
+      throw error;
+    }
+  }
+
+  /** The network that the client is in. */
+  get clientNetwork(): LabNetwork {
+    return this.#clientNetwork;
+  }
+
+  /** The network that the gateway is in. */
+  get gatewayNetwork(): LabNetwork {
+    return this.#gatewayNetwork;
+  }
+
+  /** Starts relays, portal, HTTP server, gateway and client, and waits until all are ready. */
+  async start(): Promise<void> {
+    await Promise.all([this.startServers(), this.startResource()]);
+    await this.startGateway();
+    await this.startClient();
+  }
+
+  /** Starts portal and relays, until all of them serve. */
+  async startServers(): Promise<void> {
+    await this.startPortal();
+    await Promise.all(this.relays.map((_, i) => this.startRelay(i + 1)));
+  }
+
+  /** `wirelane portal`, until it listens. */
+  async startPortal(): Promise<void> {
+    const listen = `${this.internet.ipv6 ? "[::]" : "0.0.0.0"}:${PORTAL_PORT}`;
+    const state = join(this.directory, "devices.json");
+    const args = ["--config", this.configurationFile, "--listen", listen, "--state", state];
+    this.portal = this.#startProgram("portal", this.portalHost, args, {});
+    await this.portal.waitFor("Portal is listening", { timeout: SOON });
+  }
+
+  /** Starts relay `number` (from 1 on), until it serves. */
+  async startRelay(number: number, args: readonly string[] = []): Promise<void> {
+    const relay = this.relay(number);
+    relay.program = startRelay(this.relayKind, relay.host, {
+      name: relay.name,
+      ipv4: relay.ipv4,
+      ipv6: relay.ipv6,
+      apiUrl: this.#portalUrl(relay.line.ipv4 !== undefined),
+      token: relay.token,
+      logFile: join(this.directory, `${relay.name}.jsonl`),
+      env: this.#environment({}),
+      args,
+    });
+    await relay.program.ready(SOON);
+  }
+
+  /** `wirelane gateway`, until it is signed in and ready. */
+  async startGateway(overrides: ProgramOverrides = {}): Promise<void> {
+    const env = { FIREZONE_TOKEN: TOKENS.gateway, FIREZONE_ID: GATEWAY_ID, FIREZONE_NAME: "lab-gateway" };
+    this.gateway = this.#startProgram("gateway", this.gatewayHost, [], env, overrides);
+    await ready(this.gateway);
+  }
+
+  /** `wirelane client`, until it is signed in and ready. */
+  async startClient(overrides: ProgramOverrides = {}): Promise<void> {
+    const identity = { FIREZONE_TOKEN: TOKENS.client, FIREZONE_ID: CLIENT_ID, FIREZONE_NAME: "lab-client" };
+    const env = { ...identity, FIREZONE_DNS_CONTROL: "disabled" };
+    this.client = this.#startProgram("client", this.clientHost, [], env, overrides);
+    await ready(this.client);
+  }
+
+  /** The HTTP server of the resource, until it serves. */
+  async startResource(): Promise<void> {
+    const server = LabProgram.start(this.resourceHost, {
+      name: "HTTP server",
+      script: RESOURCE_SERVER,
+      args: [String(RESOURCE_PORT)],
+      env: process.env,
+      logFile: join(this.directory, "resource.log"),
+    });
+    await server.waitFor((record) => "sha256" in record.fields, { timeout: SOON });
+  }
+
+  /** Relay `number`, from 1 on. */
+  relay(number: number): WorldRelay {
+    const relay = this.relays[number - 1];
+    if (relay === undefined) throw new RangeError(`there is no relay ${number}`);
+    return relay;
+  }
+
+  /** Ends relay `number` (default: at once, without a word) and waits for its end. */
+  async stopRelay(number: number, signal: NodeJS.Signals = "SIGKILL"): Promise<void> {
+    await this.relay(number).program?.stop(signal);
+  }
+
+  /** Gives relay `number` other addresses in place of those it has (another machine took its place). It must not run. */
+  readdressRelay(number: number): void {
+    const relay = this.relay(number);
+    const { netlink } = relay.host;
+    const { index } = getLink(netlink, relay.line.interface);
+    for (const family of ["ipv4", "ipv6"] as const) {
+      const old = relay[family];
+      if (old === undefined) continue;
+      // The last number is 2 at first: the next machine in the same network.
+      const fresh = old.replace(/\d+$/, (last) => String(Number(last) + 1));
+      const length = family === "ipv4" ? 28 : 64;
+      const parse = (text: string) => {
+        const address = parseAddressWithPrefix(`${text}/${length}`);
+        if (address === undefined) throw new RangeError(`"${text}" is not an address`);
+        return address;
+      };
+      deleteAddress(netlink, index, parse(old));
+      addAddress(netlink, index, parse(fresh), { noDuplicateDetection: true });
+      relay[family] = fresh;
+      // The default route of IPv4 went with its source address.
+      if (family === "ipv4") {
+        const gateway = old.replace(/\d+$/, (last) => String(Number(last) - 1));
+        relay.host.route("default", { via: gateway, dev: relay.line.interface });
+      }
+    }
+  }
+
+  /** Blocks all UDP between the networks, or no more: what is left are relays. */
+  blockDirect(blocked = true): void {
+    this.internet.blockDirect(blocked);
+  }
+
+  /** Pulls the client's plug. */
+  unplugClient(): void {
+    this.#clientNetwork.detach(this.clientHost);
+  }
+
+  /** Plugs the client in, in a network (one of `networks`; default: where it was) as host `number`. */
+  plugClient(network = this.#clientNetwork, number = 2): void {
+    this.#clientNetwork = network;
+    network.attach(this.clientHost, number);
+  }
+
+  /** Moves the client to another network, with nothing in between. */
+  moveClient(network: LabNetwork, number = 2): void {
+    this.unplugClient();
+    this.plugClient(network, number);
+  }
+
+  /** Moves the gateway to another network. */
+  moveGateway(network: LabNetwork, number = 2): void {
+    this.#gatewayNetwork.detach(this.gatewayHost);
+    this.#gatewayNetwork = network;
+    network.attach(this.gatewayHost, number);
+  }
+
+  /** Which way a program's connection goes, by its log; `undefined` when it has none yet. `from`: a value of `mark`. */
+  path(program = this.client, from = 0): PathKind | undefined {
+    const record = program?.records.slice(from).findLast(({ message }) => message === "Path selected");
+    const path = record?.fields["path"];
+    return path === "direct" || path === "relayed" ? path : undefined;
+  }
+
+  /** Waits until a program's connection goes this way, and says when it does not. */
+  async waitForPath(path: PathKind, timeout: number, program = this.client): Promise<void> {
+    const start = Date.now();
+    while (this.path(program) !== path) {
+      if (Date.now() - start > timeout)
+        throw new Error(`the ${program?.name}'s path is ${this.path(program)}, not ${path}, after ${timeout} ms`);
+      await sleep(20);
+    }
+  }
+
+  /** Sends one ping from the client to the resource. @returns its round trip in milliseconds; `undefined` without a reply. */
+  ping(timeout: number, address: string = RESOURCE.ipv4): number | undefined {
+    const ip = IpAddress.parse(address);
+    if (ip === undefined) throw new RangeError(`"${address}" is not an address`);
+    this.#sequence = (this.#sequence + 1) & 0xffff;
+    return this.clientHost.enter(() => {
+      try {
+        return ping(ip, timeout, this.#sequence);
+      } catch (error) {
+        if (error instanceof SystemCallError) return undefined;
+        throw error;
+      }
+    });
+  }
+
+  /** Pings until a reply comes. @returns the milliseconds that it took. @throws Error when none comes. */
+  async reach(timeout = SOON, address: string = RESOURCE.ipv4): Promise<number> {
+    const start = performance.now();
+    while (this.ping(300, address) === undefined) {
+      if (performance.now() - start > timeout) throw new Error(`no reply of ${address} within ${timeout} ms`);
+      await sleep(5);
+    }
+    return performance.now() - start;
+  }
+
+  /** Fetches a small file from the resource (spec 05, section 13.5, `client_curl`: at most 30 s). @returns milliseconds. */
+  async curl(timeout = 30_000, address: string = RESOURCE.ipv4): Promise<number> {
+    const host = address.includes(":") ? `[${address}]` : address;
+    const start = performance.now();
+    const result = await this.#probe("curl", ["download", `http://${host}:${RESOURCE_PORT}/file?bytes=1000`]).waitFor(
+      ({ fields }) => "sha256" in fields,
+      { timeout },
+    );
+    if (result.fields["bytes"] !== 1000) throw new Error(`1000 bytes were asked for: ${JSON.stringify(result.fields)}`);
+    return performance.now() - start;
+  }
+
+  /** Starts a download over one TCP connection at full speed. */
+  download(seconds: number, address: string = RESOURCE.ipv4): RunningDownload {
+    const arrivals: { readonly at: number; readonly bytes: number }[] = [];
+    const url = `http://${address}:${RESOURCE_PORT}/file?bytes=${1e13}`;
+    const program = this.#probe("download", ["drain", url, String(seconds)]);
+    const isResult = ({ fields }: { readonly fields: Readonly<Record<string, unknown>> }) => {
+      if (!("progress" in fields)) return true;
+      arrivals.push({ at: Date.now(), bytes: Number(fields["progress"]) });
+      return false;
+    };
+    // A transfer without any progress gives up by itself after 30 s.
+    const done = program.waitFor(isResult, { timeout: (seconds + 60) * 1000 }).then(({ fields }) => ({
+      bytes: Number(fields["bytes"]),
+      seconds: Number(fields["seconds"]),
+    }));
+    // Whoever waits for the end hears of a failure; nobody has to.
+    done.catch(() => undefined);
+    return { arrivals, done };
+  }
+
+  /** Pings the resource every 20 ms, from the first reply on until the returned function is called. */
+  async pingStream(address: string = RESOURCE.ipv4): Promise<() => Promise<PingStreamResult>> {
+    const program = LabProgram.start(this.clientHost, {
+      name: "ping stream",
+      script: PING_STREAM,
+      args: [address, "20", "200"],
+      env: process.env,
+      logFile: join(this.directory, "probe.log"),
+    });
+    await program.waitFor(({ fields }) => "started" in fields, { timeout: SOON });
+    return async () => {
+      program.signal("SIGTERM");
+      const { fields } = await program.waitFor((record) => "longestGapMs" in record.fields, { timeout: SOON });
+      return fields as unknown as PingStreamResult;
+    };
+  }
+
+  /** What the programs did last and which way their connections went: for the message of a failure. */
+  async describe(): Promise<string> {
+    const programs = [this.client, this.gateway].filter((program) => program !== undefined);
+    const paths = programs.map((program) => {
+      const selected = program.records.filter(({ message }) => message === "Path selected");
+      const list = selected.map(({ fields }) => fields["path"]).join(", ");
+      return `${program.name}: path ${list === "" ? "none" : list}${program.running ? "" : " (ended)"}`;
+    });
+    for (const program of programs) program.signal("SIGUSR2");
+    await sleep(200);
+    const relays = this.relays.map(({ name, program }) => ({ name, tail: program?.tail ?? "not started" }));
+    const all = [this.portal, ...programs].filter((program) => program !== undefined);
+    return [...paths, ...[...relays, ...all].map(({ name, tail }) => `--- ${name}\n${tail}`)].join("\n");
+  }
+
+  /** Hosts by name and path of their namespaces, for people who look around in a world that is left standing. */
+  get hosts(): readonly LabHost[] {
+    const routers = this.networks.flatMap((network) => network.routers.map(({ host }) => host));
+    const relays = this.relays.map(({ host }) => host);
+    const ends = [this.clientHost, this.gatewayHost, this.resourceHost];
+    return [...ends, this.portalHost, ...relays, ...routers, this.internet.host];
+  }
+
+  /** Names of the files with logs. */
+  get logs(): string[] {
+    return readdirSync(this.directory).map((name) => join(this.directory, name));
+  }
+
+  /** Ends all programs and removes everything but the directory. Idempotent. */
+  destroy(): Promise<void> {
+    return this.lab.destroy();
+  }
+
+  /** The portal's file. */
+  get configurationFile(): string {
+    return join(this.directory, "portal.yaml");
+  }
+
+  #writeConfiguration(): void {
+    const base: WorldConfiguration = defaultConfiguration(this.internet.ipv6);
+    const tokens = this.relays.map(({ token }) => token);
+    const addresses = this.relays.flatMap(({ ipv4, ipv6 }) => [
+      ...(ipv4 === undefined ? [] : [`${ipv4}:${RELAY_PORT}`]),
+      ...(ipv6 === undefined ? [] : [`[${ipv6}]:${RELAY_PORT}`]),
+    ]);
+    const relays =
+      this.relayKind === "wirelane"
+        ? { tokens }
+        : { static: addresses.map((address) => ({ address, ...COTURN_USER })) };
+    writeFileSync(this.configurationFile, renderConfiguration({ ...base, relays }));
+  }
+
+  #portalUrl(ipv4: boolean): string {
+    return ipv4 ? `ws://203.0.113.2:${PORTAL_PORT}` : `ws://[2001:db8:f0::2]:${PORTAL_PORT}`;
+  }
+
+  #environment(env: Readonly<Record<string, string | undefined>>): NodeJS.ProcessEnv {
+    const level = process.env["RUST_LOG"] ?? "info";
+    return { ...ownEnvironment(), RUST_LOG: level, FIREZONE_LOG_FORMAT: "json", NO_COLOR: "1", ...env };
+  }
+
+  #startProgram(
+    name: "portal" | "gateway" | "client",
+    host: LabHost,
+    args: readonly string[],
+    env: Readonly<Record<string, string>>,
+    overrides: ProgramOverrides = {},
+  ): LabProgram {
+    const network = name === "client" ? this.#clientNetwork : this.#gatewayNetwork;
+    const url = name === "portal" ? {} : { FIREZONE_API_URL: this.#portalUrl(network.line.ipv4 !== undefined) };
+    return LabProgram.start(host, {
+      name,
+      script: WIRELANE,
+      args: [name, ...args, ...(overrides.args ?? [])],
+      env: this.#environment({ ...url, ...env, ...overrides.env }),
+      logFile: join(this.directory, `${name}.jsonl`),
+    });
+  }
+
+  #probe(name: string, args: readonly string[]): LabProgram {
+    return LabProgram.start(this.clientHost, {
+      name,
+      script: PROBE,
+      args,
+      env: process.env,
+      logFile: join(this.directory, "probe.log"),
+    });
+  }
+}
+
+/** Waits until a gateway or client has signed in and configured its interface. */
+async function ready(program: LabProgram): Promise<void> {
+  await program.waitFor("Connected to portal", { timeout: SOON });
+  await program.waitFor("Tunnel ready", { timeout: SOON });
+}
