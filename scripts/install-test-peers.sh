@@ -7,7 +7,7 @@ set -uo pipefail
 peers="${WIRELANE_TEST_PEERS:-${XDG_CACHE_HOME:-$HOME/.cache}/wirelane/peers/bin}"
 mkdir -p "$peers"
 
-packages=(iperf3 nftables wireguard-go wireguard-tools tshark iputils-ping iproute2 jq util-linux)
+packages=(iperf3 nftables wireguard-go wireguard-tools tshark iputils-ping iproute2 jq util-linux coturn dnsutils)
 missing=()
 for package in "${packages[@]}"; do
   dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
