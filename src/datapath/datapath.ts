@@ -1,14 +1,16 @@
 // The main thread's handle on the datapath: device, sockets, workers, exceptions. Start-up order (design, section 1.3): the
 // engine is compiled and warmed up and the workers run before device and sockets are opened and handed to them.
 //
-//   Datapath.start ─► engine at full speed ─► workers run idle ─► open TUN, bind UDP ─► assign ─► packets flow
+//   Datapath.start ─► build of the engine chosen ─► engine at full speed ─► workers run idle ─► open TUN, bind UDP ─► assign ─► packets flow
 //   rebind, replaceTun: open new ─► assign ─► every worker has let go of the old ─► close old
 //   stop: workers return ─► close everything
 
 import { fileURLToPath } from "node:url";
 import type { Transmit } from "../base/state-machine.js";
+import { type BuildChoice, chooseBuild } from "../engine/builds.js";
 import { ExceptionReader, type ExceptionRecord } from "../engine/exceptions.js";
 import { createLayout, createMemory, type EngineConfig, type Layout } from "../engine/layout.js";
+import type { EngineBuild } from "../engine/module.js";
 import type { SharedMemory } from "../engine/webassembly.js";
 import { openTun, type TunDevice, type TunOffloads, type TunOptions } from "../system/linux/tun.js";
 import { bindUdp, type UdpBinding, type UdpOptions, type UdpSockets } from "../system/linux/udp.js";
@@ -32,6 +34,8 @@ export type DatapathUdpOptions = Omit<UdpOptions, "workers">;
 export interface DatapathOptions {
   /** Capacities of the tables, and the number of workers. */
   readonly engine?: Partial<EngineConfig>;
+  /** Build of the engine to use whatever is faster here; absent: the faster one. */
+  readonly build?: EngineBuild | undefined;
   /** Absent: no device for now; see {@link Datapath.replaceTun}. */
   readonly tun?: DatapathTunOptions;
   readonly udp: DatapathUdpOptions;
@@ -78,6 +82,8 @@ export class Datapath {
   /** The memory that tables, rings and packet buffers live in; for table writers. */
   readonly memory: SharedMemory;
   readonly layout: Layout;
+  /** Which build of the engine runs, and why. */
+  readonly build: BuildChoice;
   readonly #main: MainPort;
   readonly #pool: WorkerPool;
   readonly #onFailure: (error: Error) => void;
@@ -94,6 +100,7 @@ export class Datapath {
   private constructor(
     memory: SharedMemory,
     layout: Layout,
+    build: BuildChoice,
     main: MainPort,
     pool: WorkerPool,
     udpOptions: DatapathUdpOptions,
@@ -101,6 +108,7 @@ export class Datapath {
   ) {
     this.memory = memory;
     this.layout = layout;
+    this.build = build;
     this.#main = main;
     this.#pool = pool;
     this.#udpOptions = udpOptions;
@@ -110,22 +118,24 @@ export class Datapath {
   /**
    * Starts workers, device and sockets.
    *
-   * @throws what {@link openTun} and {@link bindUdp} throw; WorkerFailure when a worker does not come up. Nothing is left open then.
+   * @throws what {@link chooseBuild}, {@link openTun} and {@link bindUdp} throw; WorkerFailure when a worker does not come up. Nothing is left open then.
    */
   static async start(options: DatapathOptions): Promise<Datapath> {
     const layout = createLayout(options.engine);
     const memory = createMemory(layout);
-    await warmUpEngine();
-    const main = await MainPort.create(memory, layout);
+    const choice = await chooseBuild(options.build);
+    const { build } = choice;
+    await warmUpEngine(build);
+    const main = await MainPort.create(memory, layout, build);
     const onFailure = once(options.onFailure);
-    const task: DatapathTask = { memory, layout };
+    const task: DatapathTask = { memory, layout, build };
     const pool = await WorkerPool.start<DatapathTask>({
       workers: layout.config.workers,
       filename: WORKER_MODULE,
       task: () => task,
       onFailure,
     });
-    const datapath = new Datapath(memory, layout, main, pool, options.udp, onFailure);
+    const datapath = new Datapath(memory, layout, choice, main, pool, options.udp, onFailure);
     try {
       await datapath.#change(async () => {
         if (options.tun !== undefined) datapath.#tun = datapath.#openTun(options.tun);

@@ -4,6 +4,7 @@
 import type { Transmit } from "../base/state-machine.js";
 import { Engine } from "../engine/engine.js";
 import type { Layout } from "../engine/layout.js";
+import type { EngineBuild } from "../engine/module.js";
 import type { SharedMemory } from "../engine/webassembly.js";
 import { monotonicNow } from "../system/clock.js";
 import { Errno, SystemCallError } from "../system/linux/errno.js";
@@ -62,10 +63,10 @@ export class MainPort {
   }
 
   /** Makes the engine of slot 0. */
-  static async create(memory: SharedMemory, layout: Layout): Promise<MainPort> {
+  static async create(memory: SharedMemory, layout: Layout, build: EngineBuild): Promise<MainPort> {
     const bytes = new Uint8Array(memory.buffer);
     const hostBase = addressOf(bytes);
-    const engine = await Engine.create({ memory, layout, slot: 0, hostBase });
+    const engine = await Engine.create({ memory, layout, slot: 0, hostBase, build });
     const frameOffset = engine.tunReadAddress - hostBase;
     const frame = bytes.subarray(frameOffset, frameOffset + engine.tunReadCapacity);
     return new MainPort(engine, frame, signalExceptions(memory, layout));

@@ -5,6 +5,7 @@
 import { IpAddress, IpPrefix, SocketAddress } from "../base/address.js";
 import { Engine } from "../engine/engine.js";
 import { createLayout, createMemory } from "../engine/layout.js";
+import type { EngineBuild } from "../engine/module.js";
 import { Tables } from "../engine/tables.js";
 import type { SharedMemory } from "../engine/webassembly.js";
 import { VIRTIO_HEADER_LENGTH } from "../system/linux/tun.js";
@@ -27,12 +28,12 @@ let warmedUp: Promise<void> | undefined;
  *
  * @throws Error when a packet does not come back: an engine that cannot be used.
  */
-export function warmUpEngine(): Promise<void> {
-  warmedUp ??= sendRound();
+export function warmUpEngine(build: EngineBuild): Promise<void> {
+  warmedUp ??= sendRound(build);
   return warmedUp;
 }
 
-async function sendRound(): Promise<void> {
+async function sendRound(build: EngineBuild): Promise<void> {
   const layout = createLayout({
     connections: 2,
     sessions: 4,
@@ -45,7 +46,7 @@ async function sendRound(): Promise<void> {
   const memory = createMemory(layout);
   const tables = await Tables.create({ memory, layout });
   connectToItself(tables);
-  const engine = await Engine.create({ memory, layout, slot: 0 });
+  const engine = await Engine.create({ memory, layout, slot: 0, build });
   engine.setTunOffloads({ checksum: true, tso: true, uso: true });
   const loop = new Loop(engine, memory);
   for (let round = 0; round < ROUNDS; round++) {

@@ -3,6 +3,7 @@
 import { Drop } from "../../assembly/abi.js";
 import { Engine } from "../engine/engine.js";
 import type { Layout } from "../engine/layout.js";
+import type { EngineBuild } from "../engine/module.js";
 import type { SharedMemory } from "../engine/webassembly.js";
 import { monotonicNow } from "../system/clock.js";
 import { clearEventCounter } from "../system/linux/eventfd.js";
@@ -17,15 +18,17 @@ import { WorkerLoop } from "./worker-loop.js";
 export interface DatapathTask {
   readonly memory: SharedMemory;
   readonly layout: Layout;
+  /** Build of the engine. */
+  readonly build: EngineBuild;
 }
 
 /** Runs one worker; see {@link WorkerLoop}. Throws what ends it. */
 export default async function datapathWorker(task: DatapathTask & WorkerTaskBase): Promise<void> {
-  const { memory, layout, index } = task;
+  const { memory, layout, build, index } = task;
   const bytes = new Uint8Array(memory.buffer);
   const hostBase = addressOf(bytes);
   touchPages(bytes, layout.regions[index + 1] ?? 0, layout.regionBytes);
-  const engine = await Engine.create({ memory, layout, slot: index + 1, hostBase });
+  const engine = await Engine.create({ memory, layout, slot: index + 1, hostBase, build });
   const scratch = allocate(8);
   // process.hrtime, which the program's clock reads, makes an array per call; this is the same clock without it.
   const clockOffset = monotonicNow() - performance.now();

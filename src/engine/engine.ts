@@ -35,7 +35,7 @@ import {
 import type { AddressFamily } from "../base/address.js";
 import type { Instant } from "../base/time.js";
 import type { Layout } from "./layout.js";
-import { type EngineExports, instantiate } from "./module.js";
+import { type EngineBuild, type EngineExports, instantiate } from "./module.js";
 import type { SharedMemory } from "./webassembly.js";
 
 /** What an {@link Engine} works on. */
@@ -46,6 +46,8 @@ export interface EngineOptions {
   readonly slot: number;
   /** Address of the memory in this process, for the kernel; 0 (the default) where nothing is handed to the kernel. */
   readonly hostBase?: number;
+  /** Which build of the engine; the one that is good everywhere by default. */
+  readonly build?: EngineBuild;
 }
 
 /** Which offloads the TUN device has (TUNSETOFFLOAD): checksum, TCP and UDP segmentation. */
@@ -159,7 +161,7 @@ export class Engine implements WorkerEngine {
     const { memory, layout, slot } = options;
     const region = layout.regions[slot];
     if (region === undefined) throw new RangeError(`the layout has no slot ${slot}`);
-    const exports = await instantiate(memory);
+    const exports = await instantiate(memory, options.build ?? "narrow");
     const view = new DataView(memory.buffer);
     view.setBigUint64(region + HOST_BASE, BigInt(options.hostBase ?? 0), true);
     for (const [field, value] of [

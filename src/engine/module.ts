@@ -30,32 +30,61 @@ export interface EngineExports {
   removeSession(index: number, localIndex: number): void;
 }
 
-const MODULE_FILE = join("build", "engine.wasm");
+/** The builds of the engine; see builds.ts. */
+export const ENGINE_BUILDS = ["narrow", "wide"] as const;
 
-let compiled: Promise<WebAssemblyModule> | undefined;
+/** One of them. */
+export type EngineBuild = (typeof ENGINE_BUILDS)[number];
+
+/** What assembly/aead/exports.ts exports for the trial of a build, and for tests and benchmarks. The contracts are there. */
+export interface AeadExports {
+  sealPackets(count: number, key: number, firstCounter: bigint, descriptors: number, scratch: number): void;
+  openPackets(count: number, key: number, descriptors: number, scratch: number): void;
+}
+
+const FILES: Readonly<Record<EngineBuild, string>> = {
+  narrow: join("build", "engine.wasm"),
+  wide: join("build", "engine-wide.wasm"),
+};
+
+/** Threads do not share what they compile, but V8 shares the machine code among all modules of the same bytes. */
+const compiled = new Map<EngineBuild, Promise<WebAssemblyModule>>();
 
 /**
  * A new instance over `memory`. Every thread has its own; they share nothing but the memory.
  *
- * @throws Error when build/engine.wasm is missing or does not fit: the program was not built.
+ * @throws Error when the build's file is missing or does not fit: the program was not built.
  */
-export async function instantiate(memory: SharedMemory): Promise<EngineExports> {
-  compiled ??= readFile(findModule()).then((code) => webAssembly.compile(code));
+export async function instantiate(memory: SharedMemory, build: EngineBuild = "narrow"): Promise<EngineExports> {
+  return (await instance(memory, build)) as EngineExports;
+}
+
+/** The same, seen as an AEAD. */
+export async function instantiateAead(memory: SharedMemory, build: EngineBuild): Promise<AeadExports> {
+  return (await instance(memory, build)) as AeadExports;
+}
+
+async function instance(memory: SharedMemory, build: EngineBuild): Promise<object> {
+  let module = compiled.get(build);
+  if (module === undefined) {
+    module = readFile(findFile(FILES[build])).then((code) => webAssembly.compile(code));
+    compiled.set(build, module);
+  }
   const abort = () => {
     throw new Error("the packet engine aborted");
   };
-  const instance = await webAssembly.instantiate(await compiled, { env: { memory, abort } });
-  return instance.exports as EngineExports;
+  const { exports } = await webAssembly.instantiate(await module, { env: { memory, abort } });
+  return exports;
 }
 
-/** The module's file in the package's root, which is some levels above this file in dist/ (or another output folder). */
-function findModule(): string {
+/** A file in the package's root, which is some levels above this file in dist/ (or another output folder). */
+function findFile(name: string): string {
   let directory = dirname(fileURLToPath(import.meta.url));
   for (;;) {
-    const file = join(directory, MODULE_FILE);
+    const file = join(directory, name);
     if (existsSync(file)) return file;
     const parent = dirname(directory);
-    if (parent === directory) throw new Error(`${MODULE_FILE} is missing: run "npm run build"`);
+    if (parent === directory) throw new Error(`${name} is missing: run "npm run build"`);
     directory = parent;
   }
 }

@@ -13,6 +13,7 @@ import { changeLink, getLink } from "../../system/linux/rtnetlink/links.js";
 import { NetlinkSocket } from "../../system/linux/rtnetlink/netlink.js";
 import { TUNNEL_MARK, TunnelInterface } from "../../system/linux/tunnel-interface.js";
 import { Dataplane } from "../dataplane.js";
+import { forcedBuild } from "./engine-build.js";
 import { localAddresses } from "./local-addresses.js";
 import type { TargetLog } from "./log.js";
 
@@ -68,11 +69,13 @@ export class TunnelHost {
     const { log, connections, workers, onFailure } = options;
     const datapath = await Datapath.start({
       engine: { ...DEFAULT_ENGINE_CONFIG, workers },
+      build: forcedBuild(),
       tun: { name: TUNNEL_INTERFACE },
       udp: { port: 0, mark: TUNNEL_MARK },
       onFailure,
     });
     try {
+      log.info("Packet engine chosen", { ...datapath.build });
       for (const missing of datapath.missingFamilies) log.warn("An IP version has no socket", { reason: missing });
       const dataplane = await Dataplane.create(datapath, connections, (table) =>
         log.warn("A table of the datapath is full", { table }),

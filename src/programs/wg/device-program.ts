@@ -15,6 +15,7 @@ import { WireGuardDevice } from "../../wireguard/device.js";
 import type { DeviceEvent } from "../../wireguard/device-events.js";
 import { Tai64nClock } from "../../wireguard/tai64n.js";
 import { Driver } from "../common/driver.js";
+import { forcedBuild } from "../common/engine-build.js";
 import { DeviceDataplane } from "./device-dataplane.js";
 import type { DeviceLog } from "./log.js";
 
@@ -96,6 +97,7 @@ export class DeviceProgram {
     let name = interfaceName;
     const datapath = await Datapath.start({
       engine: { ...DEFAULT_ENGINE_CONFIG, workers },
+      build: forcedBuild(),
       tun: { name: interfaceName },
       udp: { port: 0 },
       onFailure: (error) => end(interfaceExists(name) ? { type: "failed", error } : { type: "interface-removed" }),
@@ -104,6 +106,7 @@ export class DeviceProgram {
     try {
       name = datapath.tun?.name ?? interfaceName;
       setMtu(name, DEFAULT_MTU);
+      log.info(`packet engine: ${datapath.build.build} (${datapath.build.reason})`);
       for (const missing of datapath.missingFamilies) log.warn(missing);
       const dataplane = await DeviceDataplane.create(datapath, (table) => log.warn(`table full: ${table}`));
       program = new DeviceProgram(options, datapath, dataplane, ended);
