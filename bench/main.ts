@@ -1,16 +1,15 @@
-// npm run bench: measures, prints a table, and writes the raw results as JSON to bench/results/.
-//
-//   npm run bench                     every suite that this machine can run
-//   npm run bench -- crypto           one suite
-//   npm run bench -- tunnel --rounds 5 --seconds 5 --only current
+// npm run bench: measures, prints tables, and writes the raw results as JSON and as a page of charts to bench/results/.
 
 import { mkdirSync, writeFileSync } from "node:fs";
 import { cpus, homedir, release } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Command, InvalidArgumentError } from "commander";
-import { LOADS, type LoadName } from "./tunnel/measure.js";
-import { runTunnelSuite, type TunnelSuiteResult } from "./tunnel/suite.js";
+import { findNode } from "./node-binary.js";
+import { renderHtml } from "./report/html.js";
+import type { AnySuiteResult, BenchReport } from "./report/report.js";
+import { formatTunnel } from "./report/tunnel-table.js";
+import { LOADS, type LoadName } from "./tunnel/loads.js";
 
 const SUITES = ["crypto", "engine", "tunnel"] as const;
 
@@ -41,16 +40,32 @@ interface Options {
   readonly json?: boolean;
 }
 
+const loadList = Object.entries(LOADS).map(([name, { title }]) => `  ${name.padEnd(15)} ${title}`);
+
 const command = new Command("npm run bench --")
   .description("Measures wirelane against its peers. Figures are ratios to something measured in the same run.")
   .argument("[suites...]", `some of ${SUITES.join(", ")}; default: all`)
   .option("--rounds <n>", "tunnel: rounds of alternation", positive, 3)
   .option("--seconds <n>", "tunnel: seconds per measurement", positive, 3)
-  .option("--mtu <bytes>", "tunnel: MTU of the tunnels", positive, 1280)
-  .option("--loads <names>", "tunnel: loads, separated by commas", loadNames, ["tcp-1", "tcp-1-reverse"])
+  .option("--mtu <bytes>", "tunnel: MTU of the WireGuard tunnels", positive, 1280)
+  .option("--loads <names>", "tunnel: loads, separated by commas; default: all", loadNames, Object.keys(LOADS))
   .option("--only <words...>", "tunnel: only contenders whose name contains one of the words", [])
-  .option("--node <file>", "tunnel: node binary that runs wirelane")
+  .option("--node <version|file>", "tunnel: Node that runs wirelane; default: 24 where this one is older")
   .option("--json", "print the results as JSON instead of tables")
+  .addHelpText(
+    "after",
+    `
+Loads of the tunnel suite:
+${loadList.join("\n")}
+
+Examples:
+  npm run bench                                      everything; about ten minutes
+  npm run bench -- crypto                            one suite
+  npm run bench -- tunnel --only current --rounds 5  against current wireguard-go only
+  npm run bench -- tunnel --node 26 --loads tcp-1    on another Node version, from the npm registry
+
+bash scripts/install-test-peers.sh installs the programs to compare with.`,
+  )
   .action(run);
 
 async function run(names: string[], options: Options): Promise<void> {
@@ -59,7 +74,8 @@ async function run(names: string[], options: Options): Promise<void> {
       command.error(`there is no suite "${name}": ${SUITES.join(", ")}`, { exitCode: 2 });
   const wanted = (name: (typeof SUITES)[number]) => names.length === 0 || names.includes(name);
   const progress = (line: string) => process.stderr.write(`${line}\n`);
-  const results: unknown[] = [];
+  const results: AnySuiteResult[] = [];
+  let tunnelNode = process.version;
 
   if (wanted("crypto")) {
     const { runCryptoSuite } = await import("./crypto/main.js");
@@ -70,45 +86,33 @@ async function run(names: string[], options: Options): Promise<void> {
     results.push(await runEngineSuite({ progress }));
   }
   if (wanted("tunnel")) {
-    const result = await runTunnelSuite({ ...options, progress });
-    if (!options.json) printTunnelTable(result);
+    const { runTunnelSuite } = await import("./tunnel/suite.js");
+    const node = findNode(options.node, progress);
+    tunnelNode = node.version;
+    progress(`wirelane runs on Node ${node.version}`);
+    const result = await runTunnelSuite({ ...options, node: node.file, progress });
+    if (!options.json) process.stdout.write(`\n${formatTunnel(result)}`);
     results.push(result);
   }
 
-  const report = {
+  const report: BenchReport = {
     time: new Date().toISOString(),
-    node: process.version,
+    node: { process: process.version, tunnel: tunnelNode },
     kernel: release(),
     cpu: `${cpus().length} × ${cpus()[0]?.model ?? "unknown"}`,
     results,
   };
   const folder = fileURLToPath(new URL("../../bench/results/", import.meta.url));
   mkdirSync(folder, { recursive: true });
-  const file = join(folder, `${report.time.replaceAll(":", "-")}.json`);
-  writeFileSync(file, `${JSON.stringify(report, undefined, 2)}\n`);
+  const file = join(folder, report.time.replaceAll(":", "-"));
+  writeFileSync(`${file}.json`, `${JSON.stringify(report, undefined, 2)}\n`);
+  writeFileSync(`${file}.html`, renderHtml(report));
   if (options.json) process.stdout.write(`${JSON.stringify(report)}\n`);
-  else process.stderr.write(`raw results: ${file}\n`);
+  else process.stderr.write(`raw results: ${file}.json\ncharts: ${file}.html\n`);
 }
 
-function printTunnelTable(result: TunnelSuiteResult): void {
-  const { mtu, rounds, seconds } = result.options;
-  process.stdout.write(`\nTunnel, MTU ${mtu}, medians of ${rounds} alternating rounds of ${seconds} s\n`);
-  for (const load of result.options.loads) {
-    process.stdout.write(
-      `\n${LOADS[load].name.padEnd(30)}${"Gbit/s".padStart(8)}${"CPU-s/GB".padStart(10)}${"lost".padStart(8)}  wirelane is\n`,
-    );
-    for (const { name, loads } of result.contenders) {
-      const figures = loads[load];
-      if (figures === undefined) continue;
-      const lost = figures.samples[0]?.lost;
-      process.stdout.write(
-        `  ${name.padEnd(28)}${figures.gigabitsPerSecond.toFixed(2).padStart(8)}${figures.cpuSecondsPerGigabyte.toFixed(2).padStart(10)}` +
-          `${(lost === undefined ? "" : `${(100 * lost).toFixed(1)} %`).padStart(8)}` +
-          `${figures.wirelaneRatio === undefined ? "" : `  ${figures.wirelaneRatio.toFixed(2)} times`}\n`,
-      );
-    }
-  }
-  for (const { name, advice } of result.missing) process.stdout.write(`not on this machine: ${name} (${advice})\n`);
+try {
+  await command.parseAsync();
+} catch (error) {
+  command.error(`error: ${error instanceof Error ? error.message : String(error)}`, { exitCode: 1 });
 }
-
-await command.parseAsync();

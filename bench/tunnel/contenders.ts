@@ -8,8 +8,8 @@ import type { LabHost } from "../../scripts/lab/host.js";
 /** A program that makes a WireGuard device. */
 export interface Contender {
   readonly name: string;
-  /** Starts the device `interfaceName` on `host`, in the foreground, and resolves when wg(8) can configure it. */
-  readonly start: (host: LabHost, interfaceName: string) => Promise<void>;
+  /** Starts the device `interfaceName` on `host`, in the foreground, and resolves with its process id when wg(8) can configure it. */
+  readonly start: (host: LabHost, interfaceName: string) => Promise<number>;
 }
 
 /** A contender that is not on this machine. */
@@ -92,7 +92,7 @@ function contender({ name, file, args, env }: Program): Contender {
       const end = Date.now() + START_LIMIT;
       for (;;) {
         const { status } = await host.run("wg", ["show", interfaceName], { allowFailure: true });
-        if (status === 0) return;
+        if (status === 0) return child.pid ?? 0;
         if (child.exitCode !== null || Date.now() > end)
           throw new Error(`${name} did not create ${interfaceName} within ${START_LIMIT} ms\n${output}`);
         await new Promise((resolve) => setTimeout(resolve, 50));

@@ -1,85 +1,107 @@
-// What one measurement of a tunnel is: iperf3 between two namespaces, with the CPU time of the whole machine around it.
+// What one measurement of a tunnel is: iperf3 or ping between two hosts, with the CPU time of the machine and of the tunnel's
+// processes around it.
 
-import { readFileSync } from "node:fs";
 import type { LabHost } from "../../scripts/lab/host.js";
-
-/** One direction and kind of load. */
-export interface Load {
-  readonly name: string;
-  /** Arguments of iperf3 besides the address, the time and `--json`. */
-  readonly iperf: readonly string[];
-}
+import { median } from "../statistics.js";
+import { LOADS, type LoadName, type PingLoad, type TransferLoad } from "./loads.js";
+import { machineBusySeconds, processSeconds } from "./processes.js";
+import type { Tunnel } from "./tunnels.js";
 
 /** The result of one load over one tunnel. */
 export interface Sample {
-  /** Payload received, bits per second. */
-  readonly bitsPerSecond: number;
-  /** CPU-seconds that the whole machine spent per 10^9 payload bytes, iperf3 included. */
-  readonly cpuSecondsPerGigabyte: number;
-  /** Share of datagrams lost; UDP only. */
+  /** Payload received in bits per second, or the median round-trip time in seconds. */
+  readonly figure: number;
+  /** CPU-seconds per 10^9 payload bytes; transfers only. */
+  readonly cpuSecondsPerGigabyte?: {
+    /** That the whole machine spent, iperf3 included. */
+    readonly machine: number;
+    /** That the tunnel's program spent at either end. */
+    readonly client: number;
+    readonly server: number;
+  };
+  /** Share of datagrams lost, and of datagrams out of order; UDP only. */
   readonly lost?: number;
+  readonly outOfOrder?: number;
   /** TCP segments sent again. */
   readonly retransmits?: number;
 }
 
-/** The loads of the suite, in the order they run. */
-export const LOADS = {
-  "tcp-1": { name: "TCP, 1 stream", iperf: [] },
-  "tcp-1-reverse": { name: "TCP, 1 stream, reverse", iperf: ["--reverse"] },
-  "tcp-4": { name: "TCP, 4 streams", iperf: ["--parallel", "4"] },
-  "tcp-4-reverse": { name: "TCP, 4 streams, reverse", iperf: ["--parallel", "4", "--reverse"] },
-  "udp-1200": {
-    name: "UDP, 1200 bytes at 1 Gbit/s",
-    iperf: ["--udp", "--length", "1200", "--bandwidth", "1G", "--window", "4M"],
-  },
-} as const satisfies Record<string, Load>;
+/** Runs one load for `seconds`. Throws with the tool's words when it fails. */
+export function measure(tunnel: Tunnel, name: LoadName, seconds: number): Promise<Sample> {
+  const load: TransferLoad | PingLoad = LOADS[name];
+  return load.type === "transfer" ? transfer(tunnel, load, seconds) : ping(tunnel, load, seconds);
+}
 
-/** Name of a load. */
-export type LoadName = keyof typeof LOADS;
+interface IperfSum {
+  readonly bits_per_second: number;
+  readonly bytes: number;
+  readonly lost_percent?: number;
+  readonly packets?: number;
+  readonly out_of_order?: number;
+}
 
 interface IperfReport {
   readonly error?: string;
   readonly end?: {
-    readonly sum_received?: { readonly bits_per_second: number; readonly bytes: number };
+    readonly sum_received?: IperfSum;
+    readonly sum_received_bidir_reverse?: IperfSum;
     readonly sum_sent?: { readonly retransmits?: number };
-    readonly sum?: { readonly bits_per_second: number; readonly bytes: number; readonly lost_percent?: number };
+    readonly sum?: IperfSum;
+    readonly streams?: readonly { readonly udp?: { readonly out_of_order?: number } }[];
   };
 }
 
-/** Runs one load from `client` to the iperf3 server at `address` for `seconds`. Throws with iperf3's words when it fails. */
-export async function measure(client: LabHost, address: string, load: Load, seconds: number): Promise<Sample> {
-  const busyBefore = machineBusySeconds();
-  const { stdout } = await client.run("iperf3", [
-    "--client",
-    address,
-    "--time",
-    String(seconds),
-    "--json",
-    "--connect-timeout",
-    "3000",
-    ...load.iperf,
-  ]);
-  const busy = machineBusySeconds() - busyBefore;
-  const report = JSON.parse(stdout) as IperfReport;
-  if (report.error !== undefined) throw new Error(`iperf3: ${report.error}`);
-  const received = report.end?.sum_received ?? report.end?.sum;
-  if (received === undefined) throw new Error("iperf3 reported no result");
-  const lost = report.end?.sum?.lost_percent;
-  const retransmits = report.end?.sum_sent?.retransmits;
+async function transfer(tunnel: Tunnel, load: TransferLoad, seconds: number): Promise<Sample> {
+  const { client: clients, server: servers } = tunnel.processes;
+  const before = [machineBusySeconds(), processSeconds(clients), processSeconds(servers)] as const;
+  const address = load.family === 4 ? tunnel.ipv4 : tunnel.ipv6;
+  const report = await runIperf(tunnel.client, address, load.iperf, seconds);
+  const after = [machineBusySeconds(), processSeconds(clients), processSeconds(servers)] as const;
+
+  const { end } = report;
+  const received = end?.sum_received ?? end?.sum;
+  if (received === undefined) throw new Error(`${tunnel.name}: iperf3 reported no result`);
+  const back = end?.sum_received_bidir_reverse;
+  const gigabytes = (received.bytes + (back?.bytes ?? 0)) / 1e9;
+  const [machine, client, server] = [0, 1, 2].map((i) => ((after[i] ?? 0) - (before[i] ?? 0)) / gigabytes);
+  const lost = end?.sum?.lost_percent;
+  const retransmits = end?.sum_sent?.retransmits;
+  const outOfOrder = end?.streams?.map(({ udp }) => udp?.out_of_order ?? 0).reduce((sum, count) => sum + count, 0);
   return {
-    bitsPerSecond: received.bits_per_second,
-    cpuSecondsPerGigabyte: busy / (received.bytes / 1e9),
-    ...(lost === undefined ? {} : { lost: lost / 100 }),
+    figure: received.bits_per_second + (back?.bits_per_second ?? 0),
+    cpuSecondsPerGigabyte: { machine: machine ?? 0, client: client ?? 0, server: server ?? 0 },
+    ...(lost === undefined ? {} : { lost: lost / 100, outOfOrder: (outOfOrder ?? 0) / (end?.sum?.packets ?? 1) }),
     ...(retransmits === undefined ? {} : { retransmits }),
   };
 }
 
-/** Clock ticks per second in /proc/stat (USER_HZ, fixed at 100 in the kernel's interface to user space). */
-const USER_HZ = 100;
+async function runIperf(
+  client: LabHost,
+  address: string,
+  args: readonly string[],
+  seconds: number,
+): Promise<IperfReport> {
+  const common = ["--client", address, "--time", String(seconds), "--json", "--connect-timeout", "3000"];
+  const { stdout } = await client.run("iperf3", [...common, ...args], { allowFailure: true });
+  const report = JSON.parse(stdout) as IperfReport;
+  if (report.error !== undefined) throw new Error(`iperf3: ${report.error}`);
+  return report;
+}
 
-/** CPU time in seconds that the machine has spent on anything but idling since it started. */
-export function machineBusySeconds(): number {
-  const [line = ""] = readFileSync("/proc/stat", "utf8").split("\n");
-  const [user = 0, nice = 0, system = 0, , , irq = 0, softirq = 0] = line.trim().split(/\s+/).slice(1).map(Number);
-  return (user + nice + system + irq + softirq) / USER_HZ;
+/** Seconds from one echo request to the next. */
+const PING_INTERVAL = 0.02;
+/** How long the load beside it takes to reach its speed, in milliseconds. */
+const SETTLING = 500;
+
+async function ping({ client, ipv4 }: Tunnel, load: PingLoad, seconds: number): Promise<Sample> {
+  // The load lasts longer than the pings, and is awaited.
+  const beside = load.beside === undefined ? undefined : runIperf(client, ipv4, load.beside, seconds + 1);
+  if (beside !== undefined) await new Promise((resolve) => setTimeout(resolve, SETTLING));
+  const count = Math.ceil(seconds / PING_INTERVAL);
+  const args = ["-n", "-i", String(PING_INTERVAL), "-c", String(count), ipv4];
+  const { stdout } = await client.run("ping", args, { allowFailure: true });
+  await beside;
+  const times = Array.from(stdout.matchAll(/ time=([\d.]+) ms/g), ([, time]) => Number(time) / 1000);
+  if (times.length === 0) throw new Error(`no reply from ${ipv4}: ${stdout}`);
+  return { figure: median(times), lost: 1 - times.length / count };
 }

@@ -16,6 +16,8 @@ export interface ProgramOptions {
   readonly env: NodeJS.ProcessEnv;
   /** Everything that it writes is appended here. */
   readonly logFile: string;
+  /** Node binary that runs the script. Default: that of this process. */
+  readonly node?: string;
 }
 
 /** One line of the log. */
@@ -90,7 +92,7 @@ export class LabProgram {
 
   /** Starts `node SCRIPT ARGS…` on a host. */
   static start(host: LabHost, options: ProgramOptions): LabProgram {
-    const child = host.spawn(process.execPath, [options.script, ...options.args], {
+    const child = host.spawn(options.node ?? process.execPath, [options.script, ...options.args], {
       stdio: ["ignore", "pipe", "pipe"],
       env: options.env,
     });

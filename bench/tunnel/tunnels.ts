@@ -1,0 +1,172 @@
+// Tunnels between two hosts on one machine, each with an iperf3 server at its far end:
+//
+//    client 192.0.2.1 ───── veth ───── server 192.0.2.2        outer, IPv4
+//    10.99.0.1, fd99::1 ── tunnel ── 10.99.0.2, fd99::2        inner, where there is a tunnel
+//
+// One of them is the product: portal and gateway on the server, the client on the client, and the far end a resource.
+
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import type { LabHost } from "../../scripts/lab/host.js";
+import type { Lab } from "../../scripts/lab/lab.js";
+import { LabProgram } from "../../scripts/lab/program.js";
+import { ownEnvironment } from "../../scripts/lab/world.js";
+import { ACTOR, renderConfiguration, SITE, TOKENS } from "../../scripts/lab/world-configuration.js";
+import type { Contender } from "./contenders.js";
+
+/** A tunnel that carries packets. */
+export interface Tunnel {
+  readonly name: string;
+  readonly client: LabHost;
+  /** Where the iperf3 server is reached through the tunnel. */
+  readonly ipv4: string;
+  readonly ipv6: string;
+  /** Processes of the tunnel at either end. */
+  readonly processes: { readonly client: readonly number[]; readonly server: readonly number[] };
+}
+
+const OUTER = { client: "192.0.2.1", server: "192.0.2.2" } as const;
+const INNER = {
+  client: { ipv4: "10.99.0.1", ipv6: "fd99::1" },
+  server: { ipv4: "10.99.0.2", ipv6: "fd99::2" },
+} as const;
+
+/** No tunnel at all. */
+export function bareTunnel(lab: Lab): Tunnel {
+  const [client, server] = hosts(lab, "bare veth");
+  const addresses = { ipv4: OUTER.server, ipv6: "2001:db8::2" };
+  startIperfServers(server, addresses);
+  return { name: "bare veth", client, ...addresses, processes: { client: [], server: [] } };
+}
+
+/** Port that WireGuard listens on, both ends. */
+const LISTEN_PORT = "51820";
+
+/** Two ends of a WireGuard program, configured by wg(8). @param index distinguishes the contenders. */
+export async function wireguardTunnel(lab: Lab, contender: Contender, index: number, mtu: number): Promise<Tunnel> {
+  const [client, server] = hosts(lab, contender.name);
+  // The configuration socket is named after the interface, in a folder that all namespaces share.
+  const ends = [
+    { host: client, device: `wlb${index}c`, outer: OUTER.server, inner: INNER.client, peer: INNER.server },
+    { host: server, device: `wlb${index}s`, outer: OUTER.client, inner: INNER.server, peer: INNER.client },
+  ] as const;
+  const keys = await Promise.all(
+    ends.map(async ({ host }) => {
+      const privateKey = (await host.run("wg", ["genkey"])).stdout.trim();
+      return { privateKey, publicKey: (await host.run("wg", ["pubkey"], { input: `${privateKey}\n` })).stdout.trim() };
+    }),
+  );
+  const pids: number[] = [];
+  for (const [end, { host, device, outer, inner, peer }] of ends.entries()) {
+    pids.push(await contender.start(host, device));
+    const configuration = `[Interface]\nPrivateKey = ${keys[end]?.privateKey}\nListenPort = ${LISTEN_PORT}\n
+[Peer]\nPublicKey = ${keys[1 - end]?.publicKey}\nEndpoint = ${outer}:${LISTEN_PORT}\nAllowedIPs = ${peer.ipv4}/32, ${peer.ipv6}/128\n`;
+    await configure(host, device, configuration);
+    host.configure(device, { addresses: [`${inner.ipv4}/24`, `${inner.ipv6}/64`], mtu });
+  }
+  startIperfServers(server, INNER.server);
+  const [clientPid = 0, serverPid = 0] = pids;
+  return { name: contender.name, client, ...INNER.server, processes: { client: [clientPid], server: [serverPid] } };
+}
+
+const WIRELANE = fileURLToPath(new URL("../../src/programs/main.js", import.meta.url));
+/** Not 8080, which is that of the gateway's health endpoint. */
+const PORTAL_PORT = 8081;
+/** How long a program may take to get ready, and the first packet to get through, in milliseconds. */
+const START_LIMIT = 20_000;
+
+/**
+ * Client and gateway with the portal.
+ *
+ * @param directory where their files and logs go.
+ * @param node Node binary that runs them.
+ */
+export async function productTunnel(lab: Lab, directory: string, node: string | undefined): Promise<Tunnel> {
+  const name = "wirelane client, gateway";
+  const [client, server] = hosts(lab, name);
+  server.configure("lo", { addresses: [`${INNER.server.ipv4}/32`, `${INNER.server.ipv6}/128`] });
+  const file = join(directory, "portal.yaml");
+  const resources = Object.values(INNER.server).map((address) => ({
+    name: address,
+    type: "cidr" as const,
+    address: `${address}/${address.includes(":") ? 128 : 32}`,
+    sites: [SITE],
+  }));
+  writeFileSync(
+    file,
+    renderConfiguration({
+      sites: [{ name: SITE, tokens: [TOKENS.gateway] }],
+      actors: [{ name: ACTOR, tokens: [TOKENS.client] }],
+      resources,
+      policies: resources.map((resource) => ({ actor: ACTOR, resource: resource.name })),
+    }),
+  );
+  const start = (host: LabHost, program: string, args: readonly string[], env: NodeJS.ProcessEnv) =>
+    LabProgram.start(host, {
+      name: program,
+      script: WIRELANE,
+      args: [program, ...args],
+      env: { ...ownEnvironment(), RUST_LOG: "info", FIREZONE_LOG_FORMAT: "json", NO_COLOR: "1", ...env },
+      logFile: join(directory, `${program}.jsonl`),
+      ...(node === undefined ? {} : { node }),
+    });
+  const url = { FIREZONE_API_URL: `ws://${OUTER.server}:${PORTAL_PORT}` };
+  const listen = `${OUTER.server}:${PORTAL_PORT}`;
+  start(server, "portal", ["--config", file, "--listen", listen, "--state", join(directory, "devices.json")], {});
+  const gateway = start(server, "gateway", [], {
+    ...url,
+    FIREZONE_TOKEN: TOKENS.gateway,
+    FIREZONE_ID: "5a3b6e2c-0d51-4d0e-9d8b-6f2a3c1e4b70",
+  });
+  const device = start(client, "client", [], {
+    ...url,
+    FIREZONE_TOKEN: TOKENS.client,
+    FIREZONE_ID: "8d7c5b1a-3f42-4c6d-8e9f-0a1b2c3d4e5f",
+    FIREZONE_DNS_CONTROL: "disabled",
+  });
+  startIperfServers(server, INNER.server);
+  await reach(client, INNER.server.ipv4, () => [gateway.tail, device.tail].join("\n"));
+  return { name, client, ...INNER.server, processes: { client: [device.pid], server: [gateway.pid] } };
+}
+
+/** Waits until an address answers. */
+async function reach(from: LabHost, address: string, log: () => string): Promise<void> {
+  const end = performance.now() + START_LIMIT;
+  for (;;) {
+    const { status } = await from.run("ping", ["-n", "-c", "1", "-W", "1", address], { allowFailure: true });
+    if (status === 0) return;
+    if (performance.now() > end) throw new Error(`${address} does not answer\n${log()}`);
+    await sleep(100);
+  }
+}
+
+function hosts(lab: Lab, name: string): [LabHost, LabHost] {
+  const [client, server] = [lab.host(`${name}: client`), lab.host(`${name}: server`)];
+  lab.connect(client, server, {
+    ipv4: [`${OUTER.client}/24`, `${OUTER.server}/24`],
+    ipv6: ["2001:db8::1/64", "2001:db8::2/64"],
+  });
+  return [client, server];
+}
+
+/** A file and not a pipe: wg(8) opens its standard input by name, which does not work for what Node calls a pipe. */
+async function configure(host: LabHost, device: string, configuration: string): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), "wirelane-bench-"));
+  try {
+    const file = join(folder, "device.conf");
+    writeFileSync(file, configuration, { mode: 0o600 });
+    await host.run("wg", ["setconf", device, file]);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+/** Bound to its addresses: over UDP it would answer from whichever address the kernel prefers. */
+function startIperfServers(host: LabHost, addresses: { readonly ipv4: string; readonly ipv6: string }): void {
+  for (const address of [addresses.ipv4, addresses.ipv6]) {
+    host.spawn("iperf3", ["--server", "--bind", address], { stdio: "ignore" });
+  }
+}
