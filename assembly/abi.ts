@@ -36,6 +36,10 @@ export enum Drop {
   NoPath,
   /** Packet larger than the tunnel can carry. */
   TooLarge,
+  /** Handshake message whose mac1 is not for our public key. */
+  HandshakeMac,
+  /** Handshake message beyond what the control plane is given in a second. */
+  HandshakeFlood,
   /** Number of reasons. */
   Count,
 }

@@ -17,6 +17,7 @@ import {
   setExceptionIndex,
   WHOLE_RING,
 } from "./exceptions";
+import { mayEnter } from "./handshake-door";
 import { TAG_SIZE, WIREGUARD_HEADER_SIZE } from "./outbound";
 import { closeRuns, deliverPacket } from "./packet/coalesce";
 import { headerLength, isFragment, packetLength, protocolOf, source, version } from "./packet/ip";
@@ -147,7 +148,7 @@ function splitMessage(region: u32, header: u32, aux: u32, buffer: u32): void {
 function handleDatagram(region: u32, aux: u32, datagram: u32, length: u32): void {
   const kind = classify(datagram, length);
   if (kind == TRANSPORT) handleTransport(region, aux, datagram, length);
-  else if (kind == HANDSHAKE) pushDatagram(region, Exception.WireGuardHandshake, aux, datagram, length);
+  else if (kind == HANDSHAKE) handleHandshake(region, aux, datagram, length);
   else if (kind == STUN) pushDatagram(region, Exception.Stun, aux, datagram, length);
   else if (kind == RELAY) handleRelayed(region, aux, datagram, length);
   else drop(region, Drop.MalformedDatagram, 1);
@@ -161,9 +162,13 @@ function handleRelayed(region: u32, aux: u32, datagram: u32, length: u32): void 
   const message = datagram + CHANNEL_HEADER_SIZE;
   const announced: u32 = bswap<u16>(load<u16>(datagram, 2));
   const complete = announced <= length - CHANNEL_HEADER_SIZE;
-  if (complete && announced >= CHANNEL_HEADER_SIZE && classify(message, announced) == TRANSPORT)
-    handleTransport(region, aux, message, announced);
-  else pushDatagram(region, Exception.Relay, aux, datagram, length);
+  const kind = complete && announced >= CHANNEL_HEADER_SIZE ? classify(message, announced) : MALFORMED;
+  if (kind == TRANSPORT) handleTransport(region, aux, message, announced);
+  else if (kind != HANDSHAKE || mayEnter(region, message)) pushDatagram(region, Exception.Relay, aux, datagram, length);
+}
+
+function handleHandshake(region: u32, aux: u32, datagram: u32, length: u32): void {
+  if (mayEnter(region, datagram)) pushDatagram(region, Exception.WireGuardHandshake, aux, datagram, length);
 }
 
 function pushDatagram(region: u32, reason: Exception, aux: u32, datagram: u32, length: u32): void {

@@ -184,3 +184,15 @@ export const RULES_ICMP = 4;
 export const RULES_RANGES = 8;
 /** Bytes of a range. */
 export const RULES_RANGE_SIZE = 4;
+
+// ---- Door -----------------------------------------------------------------------------------------------------------------------
+//
+// What handshake messages must prove before the control plane sees them (assembly/handshake-door.ts). One per process, for the one
+// static key it has.
+
+/** Bytes of the door. */
+export const DOOR_SIZE = 64;
+/** BLAKE2s after the block that holds the key of mac1: eight u32. */
+export const DOOR_STATE = 0;
+/** u32, atomic: 1 while mac1 is checked. */
+export const DOOR_CHECKS = 32;

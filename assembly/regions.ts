@@ -31,6 +31,8 @@ export const MERGE_TCP = 44;
 export const MERGE_UDP = 48;
 /** u32: 1 when exceptions were pushed since the caller last asked. */
 export const EXCEPTIONS_PUSHED = 52;
+/** u32: address of the door (assembly/records.ts). */
+export const DOOR = 56;
 
 /** u32, atomic, in a line of its own: odd while the thread may hold slots of the tables, even in poll(). */
 export const EPOCH = 64;
@@ -65,6 +67,12 @@ export const PENDING_COUNT = 704;
 export const PENDING_SESSION = 708;
 /** u64: counter of the first. */
 export const PENDING_COUNTER = 712;
+
+// How many handshake messages the control plane may still be given (assembly/handshake-door.ts).
+/** f64: messages. */
+export const HANDSHAKE_BUDGET = 720;
+/** f64: when that was, milliseconds. */
+export const HANDSHAKE_BUDGET_AT = 728;
 
 // State of one call of `inbound`: everything up to the next comment of this kind is zero at its start.
 /** u32: number of frames in FRAMES. */

@@ -8,6 +8,7 @@ import type { Drop } from "../../assembly/abi.js";
 import {
   CONNECTIONS,
   COUNTERS,
+  DOOR,
   EPOCH,
   EXCEPTIONS_PUSHED,
   FILTER_SETS,
@@ -172,6 +173,7 @@ export class Engine implements WorkerEngine {
       [PATHS, layout.paths],
       [FILTERS, layout.filters],
       [FILTER_SETS, layout.filterSets],
+      [DOOR, layout.door],
       [RING_SIZE, layout.config.ringBytes],
       [SEGMENTATION_OFFLOAD, 1],
       [MERGE_TCP, 0],

@@ -3,6 +3,7 @@
 
 import {
   CONNECTION_SIZE,
+  DOOR_SIZE,
   ENTRY_SIZE,
   FILTER_SET_SIZE,
   INDEX_ENTRY_SIZE,
@@ -55,6 +56,7 @@ export interface Layout {
   readonly memoryBytes: number;
   /** Int32 in a cache line of its own: changed and notified when exceptions wait for the main thread. */
   readonly exceptionSignal: number;
+  readonly door: number;
   readonly routes: number;
   readonly routeEntries: number;
   readonly routeEntryCount: number;
@@ -112,6 +114,7 @@ export function createLayout(capacities: Partial<EngineConfig> = {}): Layout {
   const filterSetCount = 2 * config.connections;
 
   const exceptionSignal = place(64);
+  const door = place(DOOR_SIZE);
   const routes = place(TABLE_SIZE);
   const routeEntries = place(ENTRY_SIZE * routeEntryCount);
   const sessionIndex = place(TABLE_SIZE);
@@ -132,6 +135,7 @@ export function createLayout(capacities: Partial<EngineConfig> = {}): Layout {
     config,
     memoryBytes: Math.ceil(end / PAGE_SIZE) * PAGE_SIZE,
     exceptionSignal,
+    door,
     routes,
     routeEntries,
     routeEntryCount,

@@ -28,6 +28,7 @@ export interface EngineExports {
   setPrefixLength(table: number, lengths: number, family: number, length: number, present: number): void;
   insertSession(index: number, localIndex: number, slot: number): void;
   removeSession(index: number, localIndex: number): void;
+  setMac1Key(door: number, key: number): void;
 }
 
 /** The builds of the engine; see builds.ts. */

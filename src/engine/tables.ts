@@ -106,6 +106,9 @@ interface Connection {
   filters: FilterSet | undefined;
 }
 
+/** Bytes of BLAKE2s's first block, which holds the key and zeros. */
+const MAC1_KEY_BLOCK = 64;
+
 /** Scope of routes in their prefix table. */
 const ROUTE_SCOPE = 0;
 
@@ -189,6 +192,17 @@ export class Tables {
     this.#store(this.#connectionAddress(slot) + CONNECTION_FLAGS, 0);
     this.#connections.delete(slot);
     this.#reclaimer.retire(() => this.#connectionSlots.give(slot));
+  }
+
+  /**
+   * Lets only handshake messages through whose mac1 was made with this key (32 bytes: HASH(`mac1----` ‖ our public key)); `undefined`: all.
+   * The others are dropped and counted as `Drop.HandshakeMac`.
+   */
+  setMac1Key(key: Uint8Array | undefined): void {
+    const block = this.#argument;
+    this.#bytes.fill(0, block, block + MAC1_KEY_BLOCK);
+    if (key !== undefined) this.#bytes.set(key, block);
+    this.#exports.setMac1Key(this.#layout.door, key === undefined ? 0 : block);
   }
 
   /**

@@ -10,6 +10,7 @@ import type { ExceptionRecord } from "../engine/exceptions.js";
 import type { Path } from "../engine/path.js";
 import type { Filter } from "../engine/rules.js";
 import { type Activity, type ConnectionOptions, Tables } from "../engine/tables.js";
+import { mac1KeyOf } from "../wireguard/cookie.js";
 import type { EstablishedSession } from "../wireguard/peer.js";
 
 /** What an entry of the routing table leads to. */
@@ -105,6 +106,11 @@ export class Dataplane {
   ): Promise<Dataplane> {
     const tables = await Tables.create({ memory: datapath.memory, layout: datapath.layout });
     return new Dataplane(datapath, tables, connectionOptions, onTableFull);
+  }
+
+  /** Says whose public key handshake messages must be meant for. */
+  setIdentity(publicKey: Uint8Array): void {
+    this.#tables.setMac1Key(mac1KeyOf(publicKey));
   }
 
   /** Applies one update. */

@@ -35,8 +35,8 @@ export class CookieChecker {
   constructor(publicKey: Uint8Array, crypto: Crypto, random: Random) {
     this.#crypto = crypto;
     this.#random = random;
-    this.#mac1Key = hash(LABEL_MAC1, publicKey);
-    this.#cookieKey = hash(LABEL_COOKIE, publicKey);
+    this.#mac1Key = mac1KeyOf(publicKey);
+    this.#cookieKey = cookieKeyOf(publicKey);
   }
 
   /** Whether the initiation or response `datagram` carries a valid mac1 for our public key. */
@@ -100,6 +100,11 @@ export function sealCookieReply(crypto: Crypto, input: CookieReplyInput): Uint8A
   return encodeCookieReply({ receiverIndex, nonce, encryptedCookie });
 }
 
+/** The key of mac1 in messages to a node with this public key. */
+export function mac1KeyOf(publicKey: Uint8Array): Uint8Array {
+  return hash(LABEL_MAC1, publicKey);
+}
+
 /** The key that a node with this public key encrypts its cookies under. */
 export function cookieKeyOf(publicKey: Uint8Array): Uint8Array {
   return hash(LABEL_COOKIE, publicKey);
@@ -122,7 +127,7 @@ export class CookieGenerator {
 
   constructor(remotePublicKey: Uint8Array, crypto: Crypto) {
     this.#crypto = crypto;
-    this.#mac1Key = hash(LABEL_MAC1, remotePublicKey);
+    this.#mac1Key = mac1KeyOf(remotePublicKey);
     this.#cookieKey = cookieKeyOf(remotePublicKey);
   }
 

@@ -11,6 +11,8 @@ export type PeerName = string;
 
 /** What a device tells its owner: changes of the datapath's tables, things for it to send, and news for the log. */
 export type DeviceEvent =
+  /** The device has another static key, or none. */
+  | { readonly type: "identity-changed"; readonly publicKey: Uint8Array | undefined }
   | { readonly type: "connection-added"; readonly connection: PeerName }
   | { readonly type: "connection-removed"; readonly connection: PeerName }
   | { readonly type: "session-established"; readonly connection: PeerName; readonly session: EstablishedSession }

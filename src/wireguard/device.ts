@@ -211,12 +211,16 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
     this.#identity?.wipe();
     this.#identity = undefined;
     this.#receiver = undefined;
-    if (privateKey.every((byte) => byte === 0)) return;
+    if (privateKey.every((byte) => byte === 0)) {
+      this.#events.push({ type: "identity-changed", publicKey: undefined });
+      return;
+    }
 
     const { crypto, random } = this.#options;
     const identity = new LocalIdentity(privateKey, crypto);
     this.#identity = identity;
     this.#receiver = new HandshakeReceiver({ identity, crypto, random });
+    this.#events.push({ type: "identity-changed", publicKey: identity.publicKey });
     for (const record of [...this.#peers.values()]) {
       if (bytesEqual(record.publicKey, identity.publicKey)) this.#removePeer(record);
       else this.#startPeer(record, now);

@@ -297,6 +297,7 @@ test("messages of strangers are refused and leave nothing behind", () => {
   assert.ok(initiation);
   const nobody = new TestDevice(2, "192.0.2.2:51820");
   nobody.device.configure({ privateKey: new Uint8Array(32), peers: [] }, START);
+  assert.deepEqual(nobody.types(), ["identity-changed"]);
   nobody.device.handleDatagram(right.local, left.local, initiation.payload, START);
   assert.deepEqual([nobody.events(), nobody.transmits()], [[], []], "without a private key, a device answers nobody");
 });
@@ -320,7 +321,7 @@ test("a new private key ends all sessions; the same one again does not", () => {
   left.configure({ privateKey: repeated(1, 32) });
   assert.deepEqual(left.types(), []);
   left.configure({ privateKey: repeated(7, 32) });
-  assert.deepEqual(left.types(), ["session-removed"]);
+  assert.deepEqual(left.types(), ["session-removed", "identity-changed"]);
   assert.deepEqual(left.peer(right.publicKey)?.endpoint, right.local, "the configuration stays");
   left.device.handlePacket(right.name, Uint8Array.of(0x45), START);
   left.deliver(right, START + 50);

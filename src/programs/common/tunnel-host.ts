@@ -27,6 +27,8 @@ const GSO_MAX_SEGMENTS = 48;
 /** What to start. */
 export interface TunnelHostOptions {
   readonly connections: ConnectionOptions;
+  /** Our static public key, 32 bytes: handshake messages for others are dropped. */
+  readonly publicKey: Uint8Array;
   readonly log: TargetLog;
   /** Datapath threads. */
   readonly workers: number;
@@ -66,7 +68,7 @@ export class TunnelHost {
    * @throws with words for the user; nothing is left behind then.
    */
   static async start(options: TunnelHostOptions): Promise<TunnelHost> {
-    const { log, connections, workers, onFailure } = options;
+    const { log, connections, publicKey, workers, onFailure } = options;
     const datapath = await Datapath.start({
       engine: { ...DEFAULT_ENGINE_CONFIG, workers },
       build: forcedBuild(),
@@ -80,6 +82,7 @@ export class TunnelHost {
       const dataplane = await Dataplane.create(datapath, connections, (table) =>
         log.warn("A table of the datapath is full", { table }),
       );
+      dataplane.setIdentity(publicKey);
       const name = datapath.tun?.name ?? TUNNEL_INTERFACE;
       const netlink = NetlinkSocket.open();
       changeLink(netlink, getLink(netlink, name).index, { gsoMaxSegments: GSO_MAX_SEGMENTS });

@@ -159,6 +159,7 @@ export class TunnelRunner<Event> {
     const log = options.log.target(kind.target);
     const host = await TunnelHost.start({
       connections: kind.connections,
+      publicKey: options.identity.publicKey,
       log,
       workers: options.workers,
       onFailure: (error) => end({ message: error.message }),

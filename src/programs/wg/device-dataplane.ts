@@ -8,6 +8,7 @@ import type { Instant } from "../../base/time.js";
 import type { Datapath } from "../../datapath/datapath.js";
 import type { ExceptionRecord } from "../../engine/exceptions.js";
 import { Tables } from "../../engine/tables.js";
+import { mac1KeyOf } from "../../wireguard/cookie.js";
 import type { WireGuardDevice } from "../../wireguard/device.js";
 import type { DeviceEvent, PeerName } from "../../wireguard/device-events.js";
 import type { EstablishedSession } from "../../wireguard/peer.js";
@@ -62,6 +63,9 @@ export class DeviceDataplane {
           event.connection,
           (slot) => this.#tables.setCurrentSession(slot, event.localIndex) || "sessions",
         );
+        return;
+      case "identity-changed":
+        this.#tables.setMac1Key(event.publicKey && mac1KeyOf(event.publicKey));
         return;
       case "path-selected":
         this.#withSlot(event.connection, (slot) => this.#tables.setPath(slot, event.path) || "paths");
