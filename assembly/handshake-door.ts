@@ -4,9 +4,19 @@
 
 import { Drop } from "./abi";
 import { BLOCK_SIZE, compress, keyState } from "./blake2s";
-import { DOOR_CHECKS, DOOR_STATE } from "./records";
+import { DOOR_CHECKS, DOOR_SEED, DOOR_STATE } from "./records";
 import { drop } from "./region";
-import { DOOR, HANDSHAKE_BUDGET, HANDSHAKE_BUDGET_AT, NOW, SCRATCH } from "./regions";
+import {
+  AUX_NAME,
+  DOOR,
+  HANDSHAKE_BUDGET,
+  HANDSHAKE_BUDGET_SIZE,
+  HANDSHAKE_SOURCE_BUDGETS,
+  HANDSHAKE_SOURCES,
+  NOW,
+  RECEIVE_FAMILY,
+  SCRATCH,
+} from "./regions";
 
 /** Types of messages (the first byte), and how many of their bytes mac1 covers; it follows them. */
 const INITIATION: u32 = 1;
@@ -16,10 +26,29 @@ const RESPONSE_COVERED: u32 = 60;
 
 /**
  * Handshake messages that a thread passes on per second, and at once: far more than a site with ten thousand peers needs, which renew their
- * sessions every two minutes, and little work for the control plane, most of it cookie replies.
+ * sessions every two minutes, and little work for the control plane.
  */
-const BUDGET_PER_SECOND: f64 = 2000;
-export const HANDSHAKE_BURST: f64 = 1000;
+const RATE: f64 = 1000;
+const BURST: f64 = 1000;
+/** The same from one source, so that a flood from one does not keep out the others. Sources share budgets by chance. */
+const SOURCE_RATE: f64 = 100;
+const SOURCE_BURST: f64 = 200;
+
+// A budget: | messages f64 | at f64, milliseconds |
+const BUDGET_AT: u32 = 8;
+const BUDGET_SIZE: u32 = HANDSHAKE_BUDGET_SIZE;
+const SOURCES: u32 = HANDSHAKE_SOURCES;
+
+/** Fills the budgets of a region. */
+export function initializeDoor(region: u32): void {
+  store<f64>(region, BURST, HANDSHAKE_BUDGET);
+  store<f64>(region, 0, HANDSHAKE_BUDGET + BUDGET_AT);
+  for (let i: u32 = 0; i < SOURCES; i++) {
+    const budget = region + HANDSHAKE_SOURCE_BUDGETS + i * BUDGET_SIZE;
+    store<f64>(budget, SOURCE_BURST);
+    store<f64>(budget, 0, BUDGET_AT);
+  }
+}
 
 /** Writes the key that mac1 is checked with from now on: `key` points to 32 bytes and 32 zeros; 0 ends the checks. */
 export function setMac1Key(door: u32, key: u32): void {
@@ -30,8 +59,8 @@ export function setMac1Key(door: u32, key: u32): void {
   atomic.store<u32>(door, 1, DOOR_CHECKS);
 }
 
-/** Whether a handshake message of a known length may go to the control plane; otherwise it has been counted as dropped. */
-export function mayEnter(region: u32, message: u32): bool {
+/** Whether a handshake message of a known length, with the aux record of its datagram, may go to the control plane; otherwise it has been counted as dropped. */
+export function mayEnter(region: u32, aux: u32, message: u32): bool {
   const door = load<u32>(region, DOOR);
   const type = load<u32>(message);
   if (type <= RESPONSE && atomic.load<u32>(door, DOOR_CHECKS)) {
@@ -41,17 +70,31 @@ export function mayEnter(region: u32, message: u32): bool {
       return false;
     }
   }
+  const source = region + HANDSHAKE_SOURCE_BUDGETS + sourceHash(door, region, aux) * BUDGET_SIZE;
   const now = load<f64>(region, NOW);
-  const elapsed = max<f64>(0, now - load<f64>(region, HANDSHAKE_BUDGET_AT));
-  const budget = min<f64>(HANDSHAKE_BURST, load<f64>(region, HANDSHAKE_BUDGET) + (elapsed * BUDGET_PER_SECOND) / 1000);
-  store<f64>(region, now, HANDSHAKE_BUDGET_AT);
-  if (budget < 1) {
-    store<f64>(region, budget, HANDSHAKE_BUDGET);
-    drop(region, Drop.HandshakeFlood, 1);
-    return false;
-  }
-  store<f64>(region, budget - 1, HANDSHAKE_BUDGET);
-  return true;
+  // What one source is refused must not use up what all have together.
+  if (spend(source, SOURCE_RATE, SOURCE_BURST, now) && spend(region + HANDSHAKE_BUDGET, RATE, BURST, now)) return true;
+  drop(region, Drop.HandshakeFlood, 1);
+  return false;
+}
+
+/** Takes a message out of a budget, if there is one in it. */
+function spend(budget: u32, rate: f64, burst: f64, now: f64): bool {
+  const elapsed = max<f64>(0, now - load<f64>(budget, BUDGET_AT));
+  const left = min<f64>(burst, load<f64>(budget) + (elapsed * rate) / 1000);
+  store<f64>(budget, now, BUDGET_AT);
+  store<f64>(budget, left < 1 ? left : left - 1);
+  return left >= 1;
+}
+
+/** Which of the sources' budgets is that of the message with this aux record: an IPv4 address, or an IPv6 network of 64 bits. */
+function sourceHash(door: u32, region: u32, aux: u32): u32 {
+  const name = aux + AUX_NAME;
+  const isIpv4 = load<u32>(region, RECEIVE_FAMILY) == 4;
+  const address = isIpv4 ? <u64>load<u32>(name, 4) : load<u64>(name, 8);
+  let hash = (address ^ load<u64>(door, DOOR_SEED)) * 0x9e3779b97f4a7c15;
+  hash = (hash ^ (hash >> 32)) * 0xd6e8feb86659fd93;
+  return <u32>(hash >> 32) % SOURCES;
 }
 
 /** Whether the 16 bytes behind the first `length` (at most two blocks) of `message` are their keyed hash. In constant time. */

@@ -164,11 +164,12 @@ function handleRelayed(region: u32, aux: u32, datagram: u32, length: u32): void 
   const complete = announced <= length - CHANNEL_HEADER_SIZE;
   const kind = complete && announced >= CHANNEL_HEADER_SIZE ? classify(message, announced) : MALFORMED;
   if (kind == TRANSPORT) handleTransport(region, aux, message, announced);
-  else if (kind != HANDSHAKE || mayEnter(region, message)) pushDatagram(region, Exception.Relay, aux, datagram, length);
+  else if (kind != HANDSHAKE || mayEnter(region, aux, message))
+    pushDatagram(region, Exception.Relay, aux, datagram, length);
 }
 
 function handleHandshake(region: u32, aux: u32, datagram: u32, length: u32): void {
-  if (mayEnter(region, datagram)) pushDatagram(region, Exception.WireGuardHandshake, aux, datagram, length);
+  if (mayEnter(region, aux, datagram)) pushDatagram(region, Exception.WireGuardHandshake, aux, datagram, length);
 }
 
 function pushDatagram(region: u32, reason: Exception, aux: u32, datagram: u32, length: u32): void {

@@ -2,17 +2,9 @@
 // the caller's region in the shared memory (assembly/regions.ts), or of a table in it (assembly/records.ts).
 
 import { AEAD_SCRATCH_SIZE } from "./aead/abi";
-import { HANDSHAKE_BURST } from "./handshake-door";
+import { initializeDoor } from "./handshake-door";
 import { initializeReceive } from "./receive";
-import {
-  FRAME_COUNT,
-  HANDSHAKE_BUDGET,
-  HANDSHAKE_BUDGET_AT,
-  MEMO_FAMILY,
-  PENDING_COUNT,
-  RUN_COUNT,
-  SCRATCH_SIZE,
-} from "./regions";
+import { FRAME_COUNT, MEMO_FAMILY, PENDING_COUNT, RUN_COUNT, SCRATCH_SIZE } from "./regions";
 import { initializeQueue } from "./transmit";
 
 export * from "./aead/exports";
@@ -33,8 +25,7 @@ export function initialize(region: u32): void {
   store<u32>(region, 0, RUN_COUNT);
   store<u32>(region, 0, PENDING_COUNT);
   store<u32>(region, 0, MEMO_FAMILY);
-  store<f64>(region, HANDSHAKE_BURST, HANDSHAKE_BUDGET);
-  store<f64>(region, 0, HANDSHAKE_BUDGET_AT);
+  initializeDoor(region);
   for (let family: u32 = 4; family <= 6; family += 2) {
     initializeQueue(region, family);
     initializeReceive(region, family);

@@ -196,3 +196,5 @@ export const DOOR_SIZE = 64;
 export const DOOR_STATE = 0;
 /** u32, atomic: 1 while mac1 is checked. */
 export const DOOR_CHECKS = 32;
+/** u64: random, so that nobody can choose addresses that share a budget. */
+export const DOOR_SEED = 40;

@@ -68,11 +68,8 @@ export const PENDING_SESSION = 708;
 /** u64: counter of the first. */
 export const PENDING_COUNTER = 712;
 
-// How many handshake messages the control plane may still be given (assembly/handshake-door.ts).
-/** f64: messages. */
+/** How many handshake messages the control plane may still be given (assembly/handshake-door.ts): a budget, 16 bytes. */
 export const HANDSHAKE_BUDGET = 720;
-/** f64: when that was, milliseconds. */
-export const HANDSHAKE_BUDGET_AT = 728;
 
 // State of one call of `inbound`: everything up to the next comment of this kind is zero at its start.
 /** u32: number of frames in FRAMES. */
@@ -104,6 +101,11 @@ export const QUEUE_6 = 1152;
 export const RUNS = 1280;
 export const RUN_SIZE = 64;
 export const MAX_RUNS = 8;
+
+/** The same by source: budgets, 16 bytes each. */
+export const HANDSHAKE_SOURCE_BUDGETS = 2048;
+export const HANDSHAKE_SOURCES = 128;
+export const HANDSHAKE_BUDGET_SIZE = 16;
 
 // ---- Scratch ------------------------------------------------------------------------------------------------------------------
 

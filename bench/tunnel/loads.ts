@@ -11,6 +11,8 @@ export interface TransferLoad {
   readonly family: 4 | 6;
   /** Arguments of iperf3 besides address, time and output format. */
   readonly iperf: readonly string[];
+  /** Beside a flood of handshake initiations (flood-main.ts). Only of WireGuard programs; others are measured without. */
+  readonly flood?: boolean;
 }
 
 /** Echo requests for some seconds; its figure is the median round-trip time in seconds. */
@@ -38,6 +40,7 @@ export const LOADS = {
   "ipv6-4-both": transfer("TCP over IPv6, 4 streams, both directions", ["--parallel", "4", "--bidir"], 6),
   "udp-1200": transfer("UDP, 1200 bytes at 1 Gbit/s", udp(1200, "1G")),
   "udp-64": transfer("UDP, 64 bytes at 100 Mbit/s", udp(64, "100M")),
+  "tcp-1-flood": { ...transfer("TCP, 1 stream, beside a flood of handshakes", []), flood: true },
   ping: { type: "ping", title: "ping, idle", family: 4 },
   "ping-loaded": { type: "ping", title: "ping beside TCP, 1 stream", family: 4, beside: [] },
 } as const satisfies Record<string, Load>;

@@ -1,6 +1,7 @@
 // What one measurement of a tunnel is: iperf3 or ping between two hosts, with the CPU time of the machine and of the tunnel's
 // processes around it.
 
+import { fileURLToPath } from "node:url";
 import type { LabHost } from "../../scripts/lab/host.js";
 import { median } from "../statistics.js";
 import { LOADS, type LoadName, type PingLoad, type TransferLoad } from "./loads.js";
@@ -55,7 +56,9 @@ async function transfer(tunnel: Tunnel, load: TransferLoad, seconds: number): Pr
   const { client: clients, server: servers } = tunnel.processes;
   const before = [machineBusySeconds(), processSeconds(clients), processSeconds(servers)] as const;
   const address = load.family === 4 ? tunnel.ipv4 : tunnel.ipv6;
+  const flood = load.flood === true ? startFlood(tunnel, seconds + 1) : undefined;
   const report = await runIperf(tunnel.client, address, load.iperf, seconds);
+  await flood;
   const after = [machineBusySeconds(), processSeconds(clients), processSeconds(servers)] as const;
 
   const { end } = report;
@@ -73,6 +76,15 @@ async function transfer(tunnel: Tunnel, load: TransferLoad, seconds: number): Pr
     ...(lost === undefined ? {} : { lost: lost / 100, outOfOrder: (outOfOrder ?? 0) / (end?.sum?.packets ?? 1) }),
     ...(retransmits === undefined ? {} : { retransmits }),
   };
+}
+
+const FLOOD = fileURLToPath(new URL("./flood-main.js", import.meta.url));
+
+/** Resolves at the flood's end. */
+async function startFlood({ client, handshakes }: Tunnel, seconds: number): Promise<void> {
+  if (handshakes === undefined) return;
+  const { address, port, publicKey } = handshakes;
+  await client.run(process.execPath, [FLOOD, address, port, publicKey, String(seconds)]);
 }
 
 async function runIperf(

@@ -26,6 +26,8 @@ export interface Tunnel {
   readonly ipv6: string;
   /** Processes of the tunnel at either end. */
   readonly processes: { readonly client: readonly number[]; readonly server: readonly number[] };
+  /** Where the server takes handshake initiations, and for which public key (base64). */
+  readonly handshakes?: { readonly address: string; readonly port: string; readonly publicKey: string };
 }
 
 const OUTER = { client: "192.0.2.1", server: "192.0.2.2" } as const;
@@ -69,7 +71,13 @@ export async function wireguardTunnel(lab: Lab, contender: Contender, index: num
   }
   startIperfServers(server, INNER.server);
   const [clientPid = 0, serverPid = 0] = pids;
-  return { name: contender.name, client, ...INNER.server, processes: { client: [clientPid], server: [serverPid] } };
+  return {
+    name: contender.name,
+    client,
+    ...INNER.server,
+    processes: { client: [clientPid], server: [serverPid] },
+    handshakes: { address: OUTER.server, port: LISTEN_PORT, publicKey: keys[1]?.publicKey ?? "" },
+  };
 }
 
 const WIRELANE = fileURLToPath(new URL("../../src/programs/main.js", import.meta.url));

@@ -3,6 +3,7 @@
 
 import {
   CONNECTION_SIZE,
+  DOOR_SEED,
   DOOR_SIZE,
   ENTRY_SIZE,
   FILTER_SET_SIZE,
@@ -169,6 +170,9 @@ export function createMemory(layout: Layout): SharedMemory {
     view.setUint32(table + TABLE_MASK, count - 1, true);
     view.setUint32(table + TABLE_ENTRIES, entries, true);
   }
+  // Layouts are public; the seed is the process's own.
+  const [seed = 0n] = crypto.getRandomValues(new BigUint64Array(1));
+  view.setBigUint64(layout.door + DOOR_SEED, seed, true);
   return memory;
 }
 

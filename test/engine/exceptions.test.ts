@@ -111,8 +111,8 @@ test("malformed frames are counted, nothing else", async () => {
 test("the ring: full is counted, reading makes room, records wrap around its end", async () => {
   const peer = await EnginePeer.create({ ...SMALL_CONFIG, ringBytes: 256 * 1024 });
   const perRing = Math.floor((256 * 1024 - 64) / (64 + 152));
-  // A handshake message a millisecond is within what the engine passes on.
-  for (let i = 0; i < perRing + 10; i++) peer.receive(4, [handshake(i & 255)], i);
+  // A handshake message every ten milliseconds is within what the engine passes on.
+  for (let i = 0; i < perRing + 10; i++) peer.receive(4, [handshake(i & 255)], 10 * i);
   assert.deepEqual(peer.drops(), { ExceptionRingFull: 10 });
   const read = (count: number, from: number) => {
     for (let i = 0; i < count; i++) {
@@ -123,7 +123,7 @@ test("the ring: full is counted, reading makes room, records wrap around its end
   };
   read(500, 0);
   // 499 are free again: the one that was read last is still held.
-  for (let i = 0; i < 500; i++) peer.receive(4, [handshake(i & 255)], perRing + 10 + i);
+  for (let i = 0; i < 500; i++) peer.receive(4, [handshake(i & 255)], 10 * (perRing + 10 + i));
   assert.ok((peer.drops().ExceptionRingFull ?? 0) <= 13);
   read(perRing - 500, 500);
   read(490, 0);

@@ -6,6 +6,9 @@ import { test } from "node:test";
 import fc from "fast-check";
 import {
   FRAMES,
+  HANDSHAKE_BUDGET_SIZE,
+  HANDSHAKE_SOURCE_BUDGETS,
+  HANDSHAKE_SOURCES,
   MAX_RUNS,
   MERGED,
   MERGED_SIZE,
@@ -79,7 +82,8 @@ async function guardedPeer() {
     (region) => [region + PLAN, region + layout.regionBytes] as const,
   );
   for (const [from, to] of [
-    [RUNS + RUN_SIZE * MAX_RUNS, SCRATCH],
+    [RUNS + RUN_SIZE * MAX_RUNS, HANDSHAKE_SOURCE_BUDGETS],
+    [HANDSHAKE_SOURCE_BUDGETS + HANDSHAKE_BUDGET_SIZE * HANDSHAKE_SOURCES, SCRATCH],
     [TUN_FRAME + TUN_FRAME_CAPACITY, FRAMES],
     [RECEIVE_4 + RECEIVE_AREA_SIZE - 4096, RECEIVE_4 + RECEIVE_AREA_SIZE],
     [RECEIVE_6 + RECEIVE_AREA_SIZE - 4096, RECEIVE_6 + RECEIVE_AREA_SIZE],
