@@ -2,6 +2,8 @@
 // the other end, without system calls. Ratios are to the bare AEAD over the same bytes, and to a single connection, in the same
 // run: the cost per packet must not grow with the number of connections.
 
+import { chooseBuild } from "../../src/engine/builds.js";
+import type { EngineBuild } from "../../src/engine/module.js";
 import { median, medianRatio } from "../statistics.js";
 import { CHURN_CONNECTIONS, type Direction, LOADS, type Load, Pair } from "./pair.js";
 
@@ -24,6 +26,8 @@ export interface EngineFigure {
 /** Results of the suite. */
 export interface EngineSuiteResult {
   readonly suite: "engine";
+  /** Build of the engine: the faster one here. */
+  readonly build: EngineBuild;
   readonly rounds: number;
   readonly figures: readonly EngineFigure[];
 }
@@ -40,10 +44,12 @@ export interface EngineSuiteOptions {
 export async function runEngineSuite(options: EngineSuiteOptions = {}): Promise<EngineSuiteResult> {
   const rounds = options.rounds ?? 9;
   const progress = options.progress ?? (() => undefined);
+  const { build, reason } = await chooseBuild();
+  progress(`engine: ${build} (${reason})`);
   const pairs: Pair[] = [];
   for (const connections of CHURN_CONNECTIONS) {
     progress(`engine: setting up ${connections} connection${connections === 1 ? "" : "s"}`);
-    pairs.push(await Pair.create(connections));
+    pairs.push(await Pair.create(connections, build));
   }
   // V8 optimises after some calls.
   for (const load of LOADS) for (const pair of pairs) pair.measure(load, 40);
@@ -81,7 +87,7 @@ export async function runEngineSuite(options: EngineSuiteOptions = {}): Promise<
       }
     }
   }
-  return { suite: "engine", rounds, figures };
+  return { suite: "engine", build, rounds, figures };
 }
 
 function describe(figure: EngineFigure): string {

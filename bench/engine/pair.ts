@@ -3,7 +3,7 @@
 import { SCRATCH, SCRATCH_SIZE } from "../../assembly/regions.js";
 import { IpAddress, IpPrefix, SocketAddress } from "../../src/base/address.js";
 import { createLayout, createMemory, Engine, type Layout, type SharedMemory, Tables } from "../../src/engine/index.js";
-import { instantiate } from "../../src/engine/module.js";
+import { type AeadExports, type EngineBuild, instantiateAead } from "../../src/engine/module.js";
 
 /** Numbers of connections. The first is what the others are compared with. */
 export const CHURN_CONNECTIONS = [1, 1000, 10_000] as const;
@@ -31,12 +31,6 @@ const SOCKETS = [
   new SocketAddress(IpAddress.fromBytes(Uint8Array.of(192, 0, 2, 1)), 51820),
   new SocketAddress(IpAddress.fromBytes(Uint8Array.of(198, 51, 100, 2)), 51820),
 ] as const;
-
-/** What the AEAD alone needs. */
-interface AeadExports {
-  sealPackets(count: number, key: number, firstCounter: bigint, descriptors: number, scratch: number): void;
-  openPackets(count: number, key: number, descriptors: number, scratch: number): void;
-}
 
 class Side {
   readonly memory: SharedMemory;
@@ -80,7 +74,7 @@ export class Pair {
     this.#aead = aead;
   }
 
-  static async create(connections: number): Promise<Pair> {
+  static async create(connections: number, build: EngineBuild = "narrow"): Promise<Pair> {
     const layout = createLayout({
       connections,
       sessions: Math.max(4096, connections),
@@ -90,7 +84,7 @@ export class Pair {
     const sides: Side[] = [];
     for (const [k, socket] of SOCKETS.entries()) {
       const memory = createMemory(layout);
-      const engine = await Engine.create({ memory, layout, slot: 1 });
+      const engine = await Engine.create({ memory, layout, slot: 1, build });
       engine.setTunOffloads({ checksum: true, tso: true, uso: true });
       const tables = await Tables.create({ memory, layout });
       for (let i = 0; i < connections; i++) {
@@ -113,7 +107,7 @@ export class Pair {
       sides.push(new Side(memory, layout, engine, tables));
     }
     const [a, b] = sides as [Side, Side];
-    return new Pair(connections, a, b, (await instantiate(a.memory)) as unknown as AeadExports);
+    return new Pair(connections, a, b, await instantiateAead(a.memory, build));
   }
 
   /** Nanoseconds per packet in each direction: every connection in turn, a batch of messages at a time. */
