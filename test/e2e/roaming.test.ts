@@ -97,6 +97,20 @@ describeWorld("roaming", (scenario) => {
     },
   );
 
+  scenario("spec 05, 15.27: SIGHUP to a gateway, any number of times: its clients' connections stay", async (world) => {
+    const { client, gateway } = await startPrograms(world);
+    await pingable(world, ADDRESS);
+    const { mark } = client;
+    for (let times = 1; times <= 3; times++) {
+      const from = gateway.mark;
+      gateway.signal("SIGHUP");
+      await gateway.waitFor("Asking relays and portal anew", { from, timeout: 5000 });
+      await gateway.waitFor("Connected to portal", { from, timeout: 5000 });
+      assert.ok(world.ping(ADDRESS, 1000) !== undefined, `a reply after ${times} times`);
+    }
+    assert.equal(count(client, "Connection ended", mark), 0);
+  });
+
   scenario("a gateway that moves to another network is found there by its clients", async (world, context) => {
     const { gateway } = await startPrograms(world);
     await pingable(world, ADDRESS);
