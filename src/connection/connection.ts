@@ -105,6 +105,8 @@ export class Connection {
   readonly #liveness = new PathLiveness();
   /** There was a way, and there will be one. */
   #isPathLost = false;
+  /** An empty message is to be sent: to confirm a session, or because nothing else was sent for long. */
+  #isKeepaliveDue = false;
   readonly #waiting = new BoundedQueue<Uint8Array>(MAX_WAITING_PACKETS, "drop-oldest");
   /** Signalled candidates that do not parse. */
   #badCandidates = 0;
@@ -381,6 +383,9 @@ export class Connection {
       for (let message = peer.pollTransmit(); message !== undefined; message = peer.pollTransmit())
         this.#send(message, now);
       this.#reportEstablished(peer);
+      // It lets the other side send, so whatever the owner makes of an established connection, as routes, must be in place.
+      if (this.#isKeepaliveDue) this.#context.emit({ type: "send-keepalive", connection: this.id });
+      this.#isKeepaliveDue = false;
       this.#releasePackets(peer);
     }
     this.#context.schedule(this, this.#nextDeadline(now));
@@ -449,8 +454,10 @@ export class Connection {
       case "session-established":
       case "session-current":
       case "session-removed":
-      case "send-keepalive":
         this.#context.emit({ ...event, connection });
+        return;
+      case "send-keepalive":
+        this.#isKeepaliveDue = true;
         return;
       case "handshake-initiated":
         this.#handshakeSince ??= now;

@@ -131,6 +131,8 @@ export class ClientState implements StateMachine<ClientEvent> {
   /** When the last intent for a resource was sent, whatever came of it: refusals must not make a storm of them. */
   readonly #intentSentAt = new Map<string, Instant>();
   readonly #recent = new RecentGateways();
+  /** When resources were used last over a connection that has ended. They are asked for again whatever becomes of the first attempt. */
+  readonly #usedAt = new Map<string, Instant>();
   readonly #routes = new RouteTable();
   readonly #onlineSites = new Set<string>();
   /** Site → when it stops counting as offline. */
@@ -207,14 +209,18 @@ export class ClientState implements StateMachine<ClientEvent> {
 
   /** The network has changed: forgets connections, pending intents and preferences. Resources stay; those in use are asked for again. */
   reset(now: Instant): void {
-    const renewals = [...this.#gateways.values()].flatMap((gateway) => this.#renewals(gateway, now));
+    const renewals = new Set([...this.#gateways.values()].flatMap((gateway) => this.#renewals(gateway, now)));
+    for (const [id, usedAt] of this.#usedAt) {
+      if (now <= usedAt + RECENT_USE) renewals.add(id);
+      else this.#usedAt.delete(id);
+    }
     for (const { packets } of this.#intents.values()) this.#countDropped(packets);
     this.#intents.clear();
     this.#intentSentAt.clear();
     this.#node.reset(now);
     this.#drainNode(now);
     this.#recent.clear();
-    this.#renew(renewals, now);
+    this.#renew([...renewals], now);
   }
 
   /** Ends: gateways are told, and what was lent is given back. */
@@ -436,6 +442,7 @@ export class ClientState implements StateMachine<ClientEvent> {
     this.#detach(id, now);
     this.#resources.delete(id);
     this.#intentSentAt.delete(id);
+    this.#usedAt.delete(id);
   }
 
   /** Takes a resource away from its gateway, with everything that waits for it. A gateway without resources is let go. */
@@ -483,8 +490,10 @@ export class ClientState implements StateMachine<ClientEvent> {
 
   /** The resources that are to be asked for again when a gateway's connection ends. */
   #renewals(gateway: Gateway | undefined, now: Instant): string[] {
-    const isInUse = gateway?.phase === "established" && now <= gateway.usedAt + RECENT_USE;
-    return isInUse ? [...gateway.resources.keys()] : [];
+    if (gateway?.phase !== "established" || now > gateway.usedAt + RECENT_USE) return [];
+    const ids = [...gateway.resources.keys()];
+    for (const id of ids) this.#usedAt.set(id, gateway.usedAt);
+    return ids;
   }
 
   #renew(resourceIds: readonly string[], now: Instant): void {

@@ -77,6 +77,15 @@ test("spec 02, 6.7: offer, answer and candidates make a connection, and packets 
   assert.equal(pair.gateway.path(CLIENT_ID)?.remote.toString(), "192.0.2.1:51820");
 });
 
+test("the message that lets the gateway send follows the news that the connection is established: then the client's routes are in place", () => {
+  const pair = new NodePair();
+  pair.establish();
+  const order = pair.client.events
+    .map(({ event }) => event.type)
+    .filter((type) => ["session-current", "connection-established", "send-keepalive"].includes(type));
+  assert.deepEqual(order.slice(0, 3), ["session-current", "connection-established", "send-keepalive"]);
+});
+
 test("spec 02, 14: only the client initiates, once, in the turn in which the path is found", () => {
   const pair = new NodePair();
   pair.establish();

@@ -151,6 +151,27 @@ test("spec 02, 9.5: after a reset allocations start anew with their credentials"
   pair.assertPasses();
 });
 
+test("a gateway whose network has changed asks its relays anew, and its relayed connections go on with their sessions", () => {
+  for (const hasMoved of [false, true]) {
+    const { pair, relays } = behindFirewalls(1);
+    pair.establish();
+    if (hasMoved) {
+      const [before, after] = [pair.gateway.addresses[0], socketAddress("10.78.0.2:51820")];
+      assert.ok(before);
+      pair.gateway.addresses.splice(0, 1, after);
+      pair.gateway.machine.removeLocalHostCandidate(before, pair.now);
+      pair.gateway.machine.addLocalHostCandidate(after, pair.now);
+    }
+    pair.gateway.machine.restartRelays(pair.now);
+    pair.gateway.drain(pair.now);
+    pair.network.wait(1000);
+    pair.assertPasses(hasMoved ? "from another address" : "from the same address");
+    assert.deepEqual(pair.failures(), { client: [], gateway: [] });
+    assert.equal(pair.client.of("connection-established").length, 1);
+    assert.equal(relays[0]?.allocations, hasMoved ? 3 : 2, "the one of the old address is left to end by itself");
+  }
+});
+
 test("spec 03, 8.6.86: idle for twelve minutes: channels in use stay, and packets pass", () => {
   const { pair, relays } = behindFirewalls(1);
   pair.establish();

@@ -9,6 +9,7 @@ import { Method } from "../../src/stun/header.js";
 import { longTermKey, verifyIntegrity } from "../../src/stun/integrity.js";
 import { parseStunMessage, type StunMessage } from "../../src/stun/message.js";
 import { nodeCrypto } from "../../src/system/crypto.js";
+import type { LongTermCredentials } from "../../src/turn/allocation/events.js";
 import { portalUsers, relayPassword } from "../../src/turn/credentials.js";
 import type { TurnServerEvent, TurnServerOptions } from "../../src/turn/server/events.js";
 import { TurnServer } from "../../src/turn/server/server.js";
@@ -33,6 +34,12 @@ export const NOW_UNIX = 1_724_716_800_000;
 /** End of the credentials of {@link TestClient}. */
 const EXPIRY = 4_102_444_800;
 const SECRET = "4c98bf59c99b3e467ecd7cf9d6b3e5279645fca59be67bc5bb4af3cf653761ab";
+
+/** Credentials that the portal hands out, for {@link TestServer}. */
+export function portalCredentials(salt: string): LongTermCredentials {
+  const password = relayPassword(SECRET, EXPIRY, salt, nodeCrypto);
+  return { username: `${EXPIRY}:${salt}`, password, realm: "firezone" };
+}
 
 /** A server at 198.51.100.1 and 2001:db8:1::1. */
 export class TestServer {

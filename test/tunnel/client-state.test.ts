@@ -584,6 +584,29 @@ test("resources in use are asked for again at once after a reset, a failure and 
   }
 });
 
+test("a resource in use is asked for again at every reset until 30 s after its last packet, whether or not it had come back", () => {
+  const client = new Client(A, B);
+  client.connect("a", packetTo("10.1.0.1"));
+  const activity = { sentAt: client.now, receivedAt: 0, sentDataAt: client.now, receivedDataAt: 0 };
+  client.state.handleActivity("g", activity, client.now);
+  client.node.emit({ type: "connection-failed", connection: "g", reason: "no-path" });
+  client.state.handleTimeout(client.now);
+  client.look();
+  for (const [after, again] of [
+    [10_000, ["a"]],
+    [19_000, ["a"]],
+    [2000, []],
+  ] as const) {
+    client.now += after;
+    client.state.reset(client.now);
+    client.look();
+    assert.deepEqual(
+      client.of("connection-intent").map(({ resourceId }) => resourceId),
+      again,
+    );
+  }
+});
+
 test("spec 04, 11.1: the client says goodbye to the gateways that it is connected to, and takes no other message", () => {
   const client = new Client(A, B);
   client.connect("a", packetTo("10.1.0.1"));

@@ -117,6 +117,17 @@ class Gateway {
 
 // ---- Connections
 
+test("spec 05, 5: when the gateway's network changes its relays are asked anew, and clients keep their connections", () => {
+  const gateway = new Gateway();
+  gateway.connect(NET);
+  gateway.node.calls.length = 0;
+  gateway.state.handleNetworkChange(gateway.now);
+  gateway.look();
+  assert.deepEqual(gateway.node.calls, ["restart relays"]);
+  assert.deepEqual(gateway.look(), []);
+  assert.deepEqual(gateway.state.clients, ["c"]);
+});
+
 test("spec 04, 6.2: a connection has the client's two tunnel addresses as its sources, and its grant as its filter", () => {
   const gateway = new Gateway();
   assert.ok(gateway.connect(NET));

@@ -42,10 +42,15 @@ export async function startClient(options: TunnelOptions, exitWhenReady: boolean
   return {
     ended: runner.ended,
     ...(exitWhenReady && { done: runner.ready }),
-    reset: () => runner.reset((now) => state.reset(now)),
+    reset: () => resetClient(runner, state),
     reportStatistics: () => runner.reportStatistics(),
     stop: () => runner.stop(),
   };
+}
+
+/** By hand or after a change of network. */
+function resetClient(runner: TunnelRunner<ClientEvent>, state: ClientState): Promise<void> {
+  return runner.reset((now) => state.reset(now));
 }
 
 /** What the client does with events and messages. */
@@ -70,6 +75,10 @@ class Client {
 
   handleErrorReply(ref: number, reason: string, now: number): void {
     this.#adapter.handleErrorReply(ref, reason, now);
+  }
+
+  handleNetworkChange(): Promise<void> {
+    return resetClient(this.#runner, this.state);
   }
 
   handleEvent(event: ClientEvent): void {

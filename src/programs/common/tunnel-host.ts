@@ -49,7 +49,8 @@ export class TunnelHost {
   readonly #log: TargetLog;
   readonly #netlink: NetlinkSocket;
   readonly #interface: TunnelInterface;
-  readonly #name: string;
+  /** Of the tunnel. */
+  readonly interfaceName: string;
   #tunnelAddresses: readonly IpAddress[] = [];
   #offered = new Map<string, SocketAddress>();
 
@@ -58,7 +59,7 @@ export class TunnelHost {
     this.dataplane = dataplane;
     this.#netlink = netlink;
     this.#interface = new TunnelInterface(netlink, name);
-    this.#name = name;
+    this.interfaceName = name;
     this.#log = log;
   }
 
@@ -114,7 +115,7 @@ export class TunnelHost {
   updateHostCandidates(sink: HostCandidateSink, now: Instant): void {
     const { ipv4, ipv6 } = this.datapath.localPorts;
     const current = new Map<string, SocketAddress>();
-    for (const ip of localAddresses(this.#name)) {
+    for (const ip of localAddresses(this.interfaceName)) {
       const port = ip.family === 4 ? ipv4 : ipv6;
       if (port === undefined) continue;
       const address = new SocketAddress(ip, port);
@@ -125,9 +126,14 @@ export class TunnelHost {
     this.#offered = current;
   }
 
+  /** The same for a `sink` that has just forgotten all of them. */
+  renewHostCandidates(sink: HostCandidateSink, now: Instant): void {
+    this.#offered.clear();
+    this.updateHostCandidates(sink, now);
+  }
+
   /** Binds fresh ports: the network has changed. */
   async rebind(): Promise<void> {
-    this.#offered.clear();
     await this.datapath.rebind();
   }
 

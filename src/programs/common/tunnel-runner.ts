@@ -1,5 +1,5 @@
-// What client and gateway do alike around their state: they drive it between the datapath and the portal, keep house, tell the service
-// manager that they are ready, and end.
+// What client and gateway do alike around their state: they drive it between the datapath and the portal, watch the network, keep house,
+// tell the service manager that they are ready, and end.
 //
 //     portal ◄─ requests ─┐                       ┌─ tables, packets ─► datapath
 //                         ├── state ─ events ──►──┤
@@ -10,12 +10,16 @@ import type { StateMachine } from "../../base/state-machine.js";
 import type { Instant } from "../../base/time.js";
 import type { ConnectionOptions } from "../../engine/tables.js";
 import { monotonicNow } from "../../system/clock.js";
+import { SystemCallError } from "../../system/linux/errno.js";
+import type { Finding } from "../../system/linux/network/change-detector.js";
+import { NetworkMonitor } from "../../system/linux/network/monitor.js";
 import type { ServiceNotifier } from "../../system/linux/service-notify.js";
 import { TUNNEL_MARK } from "../../system/linux/tunnel-interface.js";
 import type { LocalIdentity } from "../../wireguard/identity.js";
 import type { Activity } from "../../wireguard/timers.js";
 import { Driver } from "./driver.js";
 import type { Log, TargetLog } from "./log.js";
+import { messageOf } from "./options.js";
 import { PortalConnection, type PortalEvent } from "./portal-connection.js";
 import { rehearse } from "./rehearsal.js";
 import { StatisticsReporter } from "./statistics.js";
@@ -23,7 +27,7 @@ import { type HostCandidateSink, TunnelHost } from "./tunnel-host.js";
 
 /** How often removed table entries are freed, in milliseconds. */
 const HOUSEKEEPING_INTERVAL = 1000;
-/** Housekeeping turns between two looks at the local addresses. */
+/** Housekeeping turns between two looks at the local addresses, for what the network monitor does not care about. */
 const ADDRESS_TURNS = 5;
 
 /** What a program is told on its command line, and what it is. */
@@ -72,6 +76,8 @@ export interface TunnelParts<Event> {
   handleReply(ref: number, response: unknown, now: Instant): void;
   /** Takes the refusal of a request. */
   handleErrorReply(ref: number, reason: string, now: Instant): void;
+  /** The network has changed, and there is one: connections, or what they rest on, are to be made anew. */
+  handleNetworkChange(): Promise<void>;
 }
 
 /** Why a program has to end although nobody asked it to. */
@@ -94,6 +100,7 @@ export class TunnelRunner<Event> {
   readonly #startedAt = monotonicNow();
   readonly #housekeeping: NodeJS.Timeout;
   readonly #end: (end: TunnelEnd) => void;
+  readonly #monitor: NetworkMonitor | undefined;
   #setReady: () => void = () => undefined;
   #portal: PortalConnection | undefined;
   #isReady = false;
@@ -137,6 +144,7 @@ export class TunnelRunner<Event> {
       handleEndpointMoved: (connection) => state.handleEndpointMoved(connection, monotonicNow()),
       endOfBatch: () => this.#driver.drain(),
     });
+    this.#monitor = this.#watchNetwork();
     this.updateHostCandidates();
     this.#housekeeping = setInterval(() => this.#keepHouse(), HOUSEKEEPING_INTERVAL);
   }
@@ -207,15 +215,28 @@ export class TunnelRunner<Event> {
     this.#driver.input((now) => this.host.updateHostCandidates(this.#parts.state, now));
   }
 
-  /** The network has changed: fresh sockets, `reset` of the state, and a fresh socket to the portal. */
+  /** The network has changed: fresh sockets, `reset` of the state, host candidates found anew, and a fresh socket to the portal. */
   async reset(reset: (now: Instant) => void): Promise<void> {
     this.log.info("Resetting all connections");
+    this.#monitor?.acknowledge();
     await this.host.rebind();
+    // First of all, so that what the state asks for waits for the new socket instead of being lost on the old one.
+    this.#portal?.reconnect();
     this.#driver.input((now) => {
       reset(now);
-      this.host.updateHostCandidates(this.#parts.state, now);
+      this.host.renewHostCandidates(this.#parts.state, now);
     });
+  }
+
+  /** The network has changed: tells the state, with the host's addresses as they are now, and opens a fresh socket to the portal. */
+  adapt(tell: (now: Instant) => void): void {
+    this.log.info("Asking relays and portal anew");
+    this.#monitor?.acknowledge();
     this.#portal?.reconnect();
+    this.#driver.input((now) => {
+      this.host.updateHostCandidates(this.#parts.state, now);
+      tell(now);
+    });
   }
 
   /** Logs statistics. */
@@ -227,6 +248,7 @@ export class TunnelRunner<Event> {
   async stop(): Promise<void> {
     this.#isStopped = true;
     clearInterval(this.#housekeeping);
+    this.#monitor?.stop();
     this.#statistics.stop();
     // The portal first: whoever is told goodbye and asks it for another way must not be sent here.
     this.#portal?.close();
@@ -246,6 +268,48 @@ export class TunnelRunner<Event> {
       maxPartitionTime,
       onEvent: (event) => this.#handlePortalEvent(event),
     });
+  }
+
+  /** Without it the program works, and must be told when the network changes. */
+  #watchNetwork(): NetworkMonitor | undefined {
+    const warn = (reason: string) => this.log.warn("Cannot see how the network changes; use SIGHUP", { reason });
+    try {
+      return NetworkMonitor.start({
+        tunnelInterface: this.host.interfaceName,
+        onFinding: (finding) => this.#handleFinding(finding),
+        onProblem: ({ message }) => warn(message),
+      });
+    } catch (error) {
+      if (!(error instanceof SystemCallError)) throw error;
+      warn(error.message);
+      return undefined;
+    }
+  }
+
+  #handleFinding(finding: Finding): void {
+    switch (finding.type) {
+      case "unchanged":
+        // Addresses that others are not reached by may be among what has happened.
+        this.updateHostCandidates();
+        return;
+      case "lost":
+        this.log.info("Lost the network");
+        return;
+      case "changed": {
+        const { come, gone, interrupted, slept } = finding;
+        this.log.info("Network changed");
+        this.log.debug("What has changed", {
+          come: come.join(", "),
+          gone: gone.join(", "),
+          interrupted,
+          slept_ms: Math.round(slept),
+        });
+        this.#parts
+          .handleNetworkChange()
+          .catch((error: unknown) => this.log.error("Cannot reset", { reason: messageOf(error) }));
+        return;
+      }
+    }
   }
 
   #handlePortalEvent(event: PortalEvent): void {

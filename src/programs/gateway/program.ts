@@ -47,6 +47,7 @@ export async function startGateway(options: TunnelOptions): Promise<RunningProgr
   }
   return {
     ended: runner.ended,
+    reset: async () => adaptGateway(runner, state),
     reportStatistics: () => runner.reportStatistics(),
     stop: async () => {
       forwarder.stop();
@@ -55,14 +56,21 @@ export async function startGateway(options: TunnelOptions): Promise<RunningProgr
   };
 }
 
+/** By hand or after a change of network. */
+function adaptGateway(runner: TunnelRunner<GatewayEvent>, state: GatewayState): void {
+  runner.adapt((now) => state.handleNetworkChange(now));
+}
+
 /** What the gateway does with events and messages. */
 class Gateway {
   readonly state: TunnelState<GatewayEvent>;
   readonly #runner: TunnelRunner<GatewayEvent>;
+  readonly #gateway: GatewayState;
   readonly #adapter: GatewayAdapter;
 
   constructor(runner: TunnelRunner<GatewayEvent>, state: GatewayState) {
     this.#runner = runner;
+    this.#gateway = state;
     this.state = withWallClock(state);
     this.#adapter = new GatewayAdapter({
       state,
@@ -82,6 +90,10 @@ class Gateway {
 
   handleErrorReply(_ref: number, reason: string): void {
     this.#runner.log.warn("The portal refused a message", { reason });
+  }
+
+  async handleNetworkChange(): Promise<void> {
+    adaptGateway(this.#runner, this.#gateway);
   }
 
   handleEvent(event: GatewayEvent): void {

@@ -154,6 +154,11 @@ export const poll: (entries: number, count: number, timeout: number) => number =
 ]);
 /** Creates an event counter; returns its file descriptor. */
 export const eventfd: (initial: number, flags: number) => number = library.func("eventfd", INT, [UINT, INT]);
+/** Writes the time of a clock (CLOCK_…) as `struct timespec` to `address`. */
+export const clock_gettime: (clock: number, address: number) => number = library.func("clock_gettime", INT, [
+  INT,
+  POINTER,
+]);
 /** Moves the calling thread into the namespace that `fd` names; `type` 0 or the kind expected (CLONE_NEW…). */
 export const setns: (fd: number, type: number) => number = library.func("setns", INT, [INT, INT]);
 /** Gives the calling thread new namespaces of its own (CLONE_NEW…). */
@@ -266,3 +271,7 @@ export const POLLNVAL = 32;
 export const CLONE_NEWNS = 0x20000;
 /** `setns`, `unshare`: network namespace. */
 export const CLONE_NEWNET = 0x40000000;
+/** `clock_gettime`: time since some moment, without the time spent suspended. */
+export const CLOCK_MONOTONIC = 1;
+/** `clock_gettime`: the same, with it. */
+export const CLOCK_BOOTTIME = 7;

@@ -50,7 +50,7 @@ export type {
 
 /** Peers whose channels wait for the allocation; the oldest has to go first. */
 export const MAX_BUFFERED_BINDS = 100;
-/** Requests that wait for an answer; further ones are refused and counted. */
+/** Requests that wait for an answer; beyond them no channel is bound, which is counted. */
 export const MAX_PENDING = 512;
 /** Time between bindings when nothing else goes to the relay: NATs forget after 30 s (spec 03, section 6.4). */
 export const KEEP_ALIVE_INTERVAL: Duration = 25 * SECOND;
@@ -61,7 +61,7 @@ export const SUSPENSION: Duration = 10 * SECOND;
 export const MAX_SUSPENSION: Duration = 60 * SECOND;
 /** Nonces that a relay may ask for before a request is answered. */
 const MAX_CHALLENGES = 5;
-/** Times in a row that a relay may say that it has an allocation of ours before we wait. */
+/** Times that a relay may disagree about whether we have an allocation before we wait, while nothing shows that we have one. */
 const MAX_MISMATCHES = 3;
 
 const SOFTWARE = "wirelane";
@@ -349,9 +349,10 @@ export class Allocation implements StateMachine<AllocationEvent> {
   }
 
   #requestFrom(request: TurnRequest, server: SocketAddress, now: Instant): void {
-    if (this.#pending.size >= MAX_PENDING) {
+    // There are but a few of the others, and each must be sent in its time.
+    if (request.type === "channel-bind" && this.#pending.size >= MAX_PENDING) {
       this.counters.tooManyRequests++;
-      if (request.type === "channel-bind") this.#channels.remove(request.channel.number);
+      this.#channels.remove(request.channel.number);
       return;
     }
     const pending = new PendingRequest(request, server);
@@ -414,6 +415,7 @@ export class Allocation implements StateMachine<AllocationEvent> {
         this.#handleAllocated(message, now);
         return;
       case "refresh":
+        this.#mismatches = 0;
         if (this.#grant(message, now)) return;
         this.#invalidate();
         this.#request({ type: "allocate" }, now);
@@ -422,6 +424,7 @@ export class Allocation implements StateMachine<AllocationEvent> {
         this.#request({ type: "allocate" }, now);
         return;
       case "channel-bind":
+        this.#mismatches = 0;
         this.#channels.confirm(request.channel.number, now);
         return;
     }
@@ -451,7 +454,6 @@ export class Allocation implements StateMachine<AllocationEvent> {
       return;
     }
     this.#suspension = SUSPENSION;
-    this.#mismatches = 0;
     for (const family of [4, 6] as const) {
       const address = relayed.find((other) => other.family === family);
       if (address === undefined || this.#relayed.get(family)?.equals(address) === true) continue;
@@ -473,12 +475,12 @@ export class Allocation implements StateMachine<AllocationEvent> {
   #handleError(pending: PendingRequest, { nonce }: Transmission, message: StunMessage, now: Instant): void {
     const code = message.get(ErrorCodeAttribute)?.code;
     const isChallenge = code === 438 || (code === 401 && nonce === undefined);
+    // What is said about a nonce counts for a request that has gone out with no newer one; a repetition of it, or a late answer, does not.
+    if ((isChallenge || code === 401) && pending.nonce !== nonce) return;
     if (isChallenge) {
       this.#handleChallenge(pending, message, now);
       return;
     }
-    // An earlier transmission, from before we had the nonce that a later one carries.
-    if (code === 401 && nonce !== this.#nonce) return;
     this.#forget(pending);
     if (code === 401) this.#fail("authentication");
     else if (code === 420) this.#fail("protocol");
@@ -504,7 +506,7 @@ export class Allocation implements StateMachine<AllocationEvent> {
   #handleMismatch(request: TurnRequest, now: Instant): void {
     this.#invalidate();
     if (request.type === "channel-bind") this.#buffered.push(request.channel.peer);
-    if (request.type === "allocate" && ++this.#mismatches > MAX_MISMATCHES) this.#suspend(now);
+    if (++this.#mismatches > MAX_MISMATCHES) this.#suspend(now);
     else this.#request({ type: request.type === "allocate" ? "delete" : "allocate" }, now);
   }
 
@@ -530,6 +532,7 @@ export class Allocation implements StateMachine<AllocationEvent> {
 
   #suspend(now: Instant): void {
     this.#buffered.clear();
+    this.#mismatches = 0;
     this.#resumeAt = now + this.#suspension;
     this.#suspension = Math.min(2 * this.#suspension, MAX_SUSPENSION);
   }

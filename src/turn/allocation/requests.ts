@@ -123,6 +123,11 @@ export class PendingRequest {
     this.server = server;
   }
 
+  /** What the last transmission carried. */
+  get nonce(): string | undefined {
+    return this.transmissions.at(-1)?.nonce;
+  }
+
   /** When to transmit again, or to give up. */
   get due(): Instant {
     return this.#due;

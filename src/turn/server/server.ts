@@ -274,7 +274,13 @@ export class TurnServer implements StateMachine<TurnServerEvent> {
     const username = message.get(Username);
     const found = username === undefined ? undefined : this.#user(username, unixNow);
     const challenge = (error: StunErrorCode) => {
-      if (this.#mayAnswer(request)) this.#challenge(request, error, found);
+      if (!this.#mayAnswer(request)) return undefined;
+      // Whoever has another key than ours would take an answer signed with ours for a forgery, and never learn that its key is wrong.
+      const isOther =
+        found !== undefined &&
+        message.has(MessageIntegrity) &&
+        !verifyIntegrity(message, found.key, this.#options.crypto);
+      this.#challenge(request, error, isOther ? undefined : found);
       return undefined;
     };
     const nonce = message.get(Nonce);

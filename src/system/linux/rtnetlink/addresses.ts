@@ -24,6 +24,8 @@ export interface InterfaceAddress extends AddressWithPrefix {
   readonly tentative: boolean;
   /** Not to be used for new connections. */
   readonly deprecated: boolean;
+  /** IPv6: made up for privacy, for a day or so (RFC 8981). */
+  readonly temporary: boolean;
   /** Deliberately set, with unlimited lifetime. */
   readonly permanent: boolean;
 }
@@ -44,6 +46,8 @@ const IFADDRMSG_LENGTH = 8;
 const IFA_ADDRESS = 1;
 const IFA_LOCAL = 2;
 const IFA_FLAGS = 8;
+/** IPv4 has another meaning for it: not the first of its network. */
+const IFA_F_TEMPORARY = 0x01;
 const IFA_F_NODAD = 0x02;
 const IFA_F_DEPRECATED = 0x20;
 const IFA_F_TENTATIVE = 0x40;
@@ -122,6 +126,7 @@ export function decodeAddress(message: NetlinkMessage): InterfaceAddress | undef
     prefixLength: view.getUint8(1),
     tentative: (flags & IFA_F_TENTATIVE) !== 0,
     deprecated: (flags & IFA_F_DEPRECATED) !== 0,
+    temporary: bytes.length === 16 && (flags & IFA_F_TEMPORARY) !== 0,
     permanent: (flags & IFA_F_PERMANENT) !== 0,
   };
 }

@@ -1,7 +1,7 @@
 // Notifications of the routing subsystem: links, addresses and routes that appear, change or vanish (rtnetlink(7), multicast groups).
 //
-// Node cannot wait for a netlink socket in its event loop, so the owner asks now and then; half a second is as good as at once,
-// because changes come in bursts that are waited for anyway. Asking costs one system call of less than a microsecond.
+// Node cannot wait for a netlink socket in its event loop, so the owner asks now and then; a fraction of a second is as good as at once,
+// because changes come in bursts that are waited for anyway (network/monitor.ts). Asking costs one system call of less than a microsecond.
 
 import { Errno, SystemCallError } from "../errno.js";
 import { decodeAddress, type InterfaceAddress, RTM_DELADDR, RTM_NEWADDR } from "./addresses.js";
