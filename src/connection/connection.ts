@@ -49,6 +49,8 @@ export const IDLE_TIME: Duration = 20 * SECOND;
 export const PERSISTENT_KEEPALIVE: Duration = 10 * SECOND;
 /** Handshake messages that wait for a nomination (section 2.5); the oldest has to go first. */
 export const MAX_HELD_MESSAGES = 10;
+/** Addresses of the other side that are remembered as those of relays: it has two relays at a time, of two IP versions each. */
+const MAX_REMOTE_RELAYS = 32;
 /** Packets that wait while no way works; the oldest has to go first: what is repeated meanwhile is newer. */
 export const MAX_WAITING_PACKETS = 64;
 /** Answers to our handshakes, made with other keys than ours, in a row, after which both sides must start over. One could be forged. */
@@ -101,6 +103,8 @@ export class Connection {
   #disconnectedAt: Instant | undefined;
   #handshakeSince: Instant | undefined;
   #wrongAnswers = 0;
+  /** Addresses that relays lend the other side. */
+  readonly #remoteRelays = new Set<string>();
   readonly #held = new BoundedQueue<Uint8Array>(MAX_HELD_MESSAGES, "drop-oldest");
   readonly #liveness = new PathLiveness();
   /** There was a way, and there will be one. */
@@ -259,9 +263,19 @@ export class Connection {
       this.#badCandidates++;
       return;
     }
+    if (parsed.candidate.kind === "relay") this.#addRemoteRelay(parsed.candidate.address);
     // The channel first: the checks follow right behind.
     if (this.agent.addRemoteCandidate(parsed.candidate, now, parsed.username)) this.#relay.reach(parsed.candidate, now);
     this.#update(now);
+  }
+
+  /** Checks from an address may be here before it is said to be a relay's: then the path is announced again. */
+  #addRemoteRelay({ key }: SocketAddress): void {
+    if (this.#remoteRelays.size >= MAX_REMOTE_RELAYS) return;
+    this.#remoteRelays.add(key);
+    if (this.#path?.remote.key !== key || this.#path.remoteIsRelay === true) return;
+    this.#path = { ...this.#path, remoteIsRelay: true };
+    this.#context.emit({ type: "path-selected", connection: this.id, path: this.#path });
   }
 
   /** A candidate of the other side is gone; ignored when it does not parse. */
@@ -419,7 +433,12 @@ export class Connection {
     const relay = this.#context.relayedPath(local, remote, now);
     // Checks have just passed, so there was a channel; a new one is on its way.
     if (relay === undefined) return;
-    const path: Path = relay === "direct" ? { local, remote } : { local, remote, relay };
+    const path: Path = {
+      local,
+      remote,
+      ...(relay !== "direct" && { relay }),
+      ...(this.#remoteRelays.has(remote.key) && { remoteIsRelay: true }),
+    };
     this.#path = path;
     this.#isPathLost = false;
     this.#liveness.reset(now);

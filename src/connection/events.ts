@@ -36,6 +36,8 @@ export interface Path {
   readonly remote: SocketAddress;
   /** How the relay forwards to `remote` what is to leave from `local`; absent on direct paths. */
   readonly relay?: RelayedPath;
+  /** `remote` is an address that a relay lends the other side. */
+  readonly remoteIsRelay?: true;
 }
 
 /** The way to a peer over a relay. */

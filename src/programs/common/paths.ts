@@ -1,4 +1,4 @@
-// What the log says of the ways that connections take: whether over a relay above debug, the addresses only there (spec 05, section 2.3).
+// What the log says of the ways that connections take: whether over a relay, of either side, above debug, the addresses only there (spec 05, section 2.3).
 
 import type { Path } from "../../connection/events.js";
 import type { TargetLog } from "./log.js";
@@ -9,8 +9,9 @@ export function logPath(
   peer: "gateway_id" | "client_id",
   { connection, path }: { readonly connection: string; readonly path: Path },
 ): void {
-  const { local, remote, relay } = path;
-  log.info("Path selected", { [peer]: connection, path: relay === undefined ? "direct" : "relayed" });
+  const { local, remote, relay, remoteIsRelay } = path;
+  const isDirect = relay === undefined && remoteIsRelay !== true;
+  log.info("Path selected", { [peer]: connection, path: isDirect ? "direct" : "relayed" });
   const server = relay && { relay: relay.server.toString(), channel: relay.channel };
   log.debug("Addresses of the path", {
     [peer]: connection,
