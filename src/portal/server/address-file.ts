@@ -2,11 +2,16 @@
 
 import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import type { Random } from "../../base/random.js";
-import { type Duration, SECOND } from "../../base/time.js";
+import type { Duration } from "../../base/time.js";
 import { AddressBook } from "./identity.js";
 
-/** How often the book is looked at for something new. */
-const SAVE_INTERVAL: Duration = SECOND;
+/**
+ * The least time from one save to the next. A new owner is saved at once, or a device would come back to another address when the portal
+ * is killed just after; when many come at once, as at the first start of a large site, they are saved together.
+ */
+const SAVE_INTERVAL: Duration = 100;
+/** After a failure, the next attempt. */
+const RETRY_INTERVAL: Duration = 1000;
 
 /** The file is there, but not ours: it must not be overwritten. */
 export class AddressFileError extends Error {
@@ -18,7 +23,8 @@ export class AddressFile {
   readonly addresses: AddressBook;
   readonly #path: string;
   readonly #onError: (error: Error) => void;
-  readonly #timer: NodeJS.Timeout;
+  #timer: NodeJS.Timeout | undefined;
+  #savedAt = Number.NEGATIVE_INFINITY;
   /** Owners in the book when it was last saved: there are only ever more. */
   #saved: number;
 
@@ -33,12 +39,15 @@ export class AddressFile {
     this.#path = path;
     this.#onError = onError;
     this.#saved = this.addresses.size;
-    this.#timer = setInterval(() => this.save(), SAVE_INTERVAL);
+    this.addresses.onAdded = () => this.#scheduleSave(this.#savedAt + SAVE_INTERVAL - performance.now());
   }
 
   /** Writes what is new, the file as a whole at once. */
   save(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
     if (this.addresses.size === this.#saved) return;
+    this.#savedAt = performance.now();
     try {
       const temporary = `${this.#path}.new`;
       writeFileSync(temporary, JSON.stringify(this.addresses.snapshot()), { mode: 0o600, flush: true });
@@ -47,13 +56,19 @@ export class AddressFile {
     } catch (error) {
       if (!(error instanceof Error)) throw error;
       this.#onError(error);
+      this.#scheduleSave(RETRY_INTERVAL);
     }
   }
 
-  /** Saves, and stops looking. */
+  /** Saves for the last time. */
   close(): void {
-    clearInterval(this.#timer);
+    this.addresses.onAdded = () => undefined;
     this.save();
+    clearTimeout(this.#timer);
+  }
+
+  #scheduleSave(delay: Duration): void {
+    this.#timer ??= setTimeout(() => this.save(), Math.max(0, delay));
   }
 }
 

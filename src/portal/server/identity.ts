@@ -37,6 +37,8 @@ export class AddressBook {
   readonly #random: Random;
   readonly #offsets = new Map<string, number>();
   readonly #used = new Set<number>();
+  /** Called when an owner was added. */
+  onAdded: () => void = () => undefined;
 
   /** @param snapshot of an earlier book; offsets outside the range, or given twice, are left out. */
   constructor(random: Random, snapshot: Readonly<Record<string, number>> = {}) {
@@ -46,8 +48,10 @@ export class AddressBook {
 
   /** The owner's addresses, given at first sight and kept. `undefined`: the range is exhausted. */
   addressesOf(owner: string): TunnelAddresses | undefined {
-    const offset = this.#offsets.get(owner) ?? this.#allocate(owner);
+    const known = this.#offsets.get(owner);
+    const offset = known ?? this.#allocate(owner);
     if (offset === undefined) return undefined;
+    if (known === undefined) this.onAdded();
     const ipv4 = new Uint8Array(4);
     new DataView(ipv4.buffer).setUint32(0, IPV4_BASE + offset);
     const ipv6 = IPV6_BASE.slice();
