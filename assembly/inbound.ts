@@ -18,6 +18,16 @@ import {
   WHOLE_RING,
 } from "./exceptions";
 import { mayEnter } from "./handshake-door";
+import {
+  awaitOldest,
+  finishJobs,
+  hasJobs,
+  hasRoomForJob,
+  isShared,
+  oldestDone,
+  postOpening,
+  releaseOldest,
+} from "./jobs";
 import { TAG_SIZE, WIREGUARD_HEADER_SIZE } from "./outbound";
 import { closeRuns, deliverPacket } from "./packet/coalesce";
 import { headerLength, isFragment, packetLength, protocolOf, source, version } from "./packet/ip";
@@ -57,6 +67,11 @@ import {
   AUX_LOCAL,
   AUX_NAME,
   FRAME_COUNT,
+  JOB_COUNT,
+  JOB_DESCRIPTORS,
+  JOB_MESSAGES,
+  JOB_PACKETS,
+  JOB_SESSION,
   MAX_OPEN,
   MERGED,
   MERGED_TAIL,
@@ -67,6 +82,7 @@ import {
   OPEN_COUNT,
   OPEN_DESCRIPTORS,
   OPEN_INDEX,
+  OPEN_LIMIT,
   OPEN_MESSAGES,
   OPEN_SESSION,
   RECEIVE_AUX,
@@ -92,6 +108,9 @@ import { lookupSession } from "./tables/sessions";
 /** msg_flags: the buffer was too small. */
 const MSG_TRUNC: u32 = 0x20;
 
+/** Received bytes that are worth sharing with other workers: as much as one full train of datagrams. */
+const SHARED_BYTES: u32 = 49152;
+
 /** Milliseconds between two reports of packets that a connection's filters do not allow. */
 const DENIED_INTERVAL: f64 = 20;
 
@@ -108,9 +127,12 @@ export function inbound(region: u32, family: u32, messageCount: u32, localPort: 
   store<u32>(region, family, RECEIVE_FAMILY);
   store<u32>(region, localPort, RECEIVE_PORT);
   store<f64>(region, now, NOW);
+  // What has been sealed meanwhile is none of the jobs that follow.
+  if (hasJobs(region)) finishJobs(region);
 
   const area = receiveArea(region, family);
   const messages = min<u32>(messageCount, RECEIVE_MESSAGES);
+  store<u32>(region, isShared(region) && isMuch(area, messages) ? JOB_PACKETS : MAX_OPEN, OPEN_LIMIT);
   for (let i: u32 = 0; i < messages; i++) {
     splitMessage(
       region,
@@ -120,8 +142,16 @@ export function inbound(region: u32, family: u32, messageCount: u32, localPort: 
     );
   }
   openBatch(region);
+  while (hasJobs(region)) acceptJob(region, awaitOldest(region));
   closeRuns(region);
   return load<u32>(region, FRAME_COUNT);
+}
+
+/** Whether what was received is worth sharing with other workers. */
+function isMuch(area: u32, messages: u32): bool {
+  let bytes: u32 = 0;
+  for (let i: u32 = 0; i < messages; i++) bytes += load<u32>(area + RECEIVE_HEADERS + i * MMSGHDR_SIZE, MSG_LEN);
+  return bytes >= SHARED_BYTES;
 }
 
 /** Handles the datagrams of one message. */
@@ -207,7 +237,7 @@ function handleTransport(region: u32, aux: u32, datagram: u32, length: u32): voi
     drop(region, Drop.Replayed, 1);
     return;
   }
-  if (load<u32>(region, OPEN_COUNT) == MAX_OPEN) openBatch(region);
+  if (load<u32>(region, OPEN_COUNT) == load<u32>(region, OPEN_LIMIT)) openBatch(region);
   const count = load<u32>(region, OPEN_COUNT);
   const descriptor = region + OPEN_DESCRIPTORS + count * OPEN_DESCRIPTOR_SIZE;
   const text = <u32>(datagram + WIREGUARD_HEADER_SIZE);
@@ -229,15 +259,31 @@ function pushUnknown(region: u32, aux: u32, datagram: u32, length: u32, index: u
   endException(region, record);
 }
 
-/** Opens the batch and delivers what is authentic and new. */
+/** Opens the batch, or has others open it, and delivers what is authentic and new. */
 function openBatch(region: u32): void {
   const count = load<u32>(region, OPEN_COUNT);
   if (count == 0) return;
   store<u32>(region, 0, OPEN_COUNT);
   const session = load<u32>(region, OPEN_SESSION);
   const descriptors = region + OPEN_DESCRIPTORS;
+  if (load<u32>(region, OPEN_LIMIT) == JOB_PACKETS) {
+    while (hasJobs(region) && oldestDone(region) != 0) acceptJob(region, oldestDone(region));
+    if (!hasRoomForJob(region)) acceptJob(region, awaitOldest(region));
+    postOpening(region, session, descriptors, region + OPEN_MESSAGES, count);
+    return;
+  }
   openPackets(count, session + SESSION_RECEIVE_KEY, descriptors, region + SCRATCH);
+  accept(region, session, descriptors, region + OPEN_MESSAGES, count);
+}
 
+/** Accepts what a job, the oldest, has opened. */
+function acceptJob(region: u32, job: u32): void {
+  accept(region, load<u32>(job, JOB_SESSION), job + JOB_DESCRIPTORS, job + JOB_MESSAGES, load<u32>(job, JOB_COUNT));
+  releaseOldest(region);
+}
+
+/** Marks the counters of opened packets and delivers what is authentic and new. */
+function accept(region: u32, session: u32, descriptors: u32, messages: u32, count: u32): void {
   // The window moves only now: a forged counter must not move it.
   let accepted: u32 = 0;
   let bad: u32 = 0;
@@ -272,7 +318,7 @@ function openBatch(region: u32): void {
   for (let i: u32 = 0, d = descriptors; i < count; i++, d += OPEN_DESCRIPTOR_SIZE) {
     if (!load<u32>(d, OPEN_OK)) continue;
     if (flags & CONNECTION_LEARN_ENDPOINT) {
-      const aux = load<u32>(region + OPEN_MESSAGES + 4 * i);
+      const aux = load<u32>(messages + 4 * i);
       if (aux != checkedAux) checkEndpoint(region, connection, connectionSlot, session, aux);
       checkedAux = aux;
     }

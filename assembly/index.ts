@@ -3,6 +3,7 @@
 
 import { AEAD_SCRATCH_SIZE } from "./aead/abi";
 import { initializeDoor } from "./handshake-door";
+import { initializeJobs } from "./jobs";
 import { initializeReceive } from "./receive";
 import { FRAME_COUNT, MEMO_FAMILY, PENDING_COUNT, RUN_COUNT, SCRATCH_SIZE } from "./regions";
 import { initializeQueue } from "./transmit";
@@ -10,9 +11,10 @@ import { initializeQueue } from "./transmit";
 export * from "./aead/exports";
 export { setMac1Key } from "./handshake-door";
 export { inbound } from "./inbound";
+export { help } from "./jobs";
 export { outbound, sealForPeer } from "./outbound";
 export { prepareReceive } from "./receive";
-export { sealPending } from "./seal";
+export { finishSealing } from "./seal";
 export { insertPrefix, removePrefix, setPrefixLength } from "./tables/prefix";
 export { lookupRoute } from "./tables/routes";
 export { insertSession, lookupSession, removeSession } from "./tables/sessions";
@@ -26,6 +28,7 @@ export function initialize(region: u32): void {
   store<u32>(region, 0, PENDING_COUNT);
   store<u32>(region, 0, MEMO_FAMILY);
   initializeDoor(region);
+  initializeJobs(region);
   for (let family: u32 = 4; family <= 6; family += 2) {
     initializeQueue(region, family);
     initializeReceive(region, family);

@@ -51,7 +51,7 @@ import {
   takeCounters,
 } from "./seal";
 import { lookupRoute } from "./tables/routes";
-import { appendDatagram, hasRoom, queueOf, updateFull } from "./transmit";
+import { appendDatagram, hasRoom, lastMessage, queueOf, updateFull } from "./transmit";
 
 /** Bytes of WireGuard's transport header (spec 02, section 11.2) and of the tag. */
 export const WIREGUARD_HEADER_SIZE: u32 = 16;
@@ -109,13 +109,14 @@ function sendPackets(region: u32, connectionSlot: u32, now: f64): void {
     return;
   }
 
-  beginPending(region, session, first);
+  const family = load<u32>(path, PATH_FAMILY);
+  beginPending(region, session, first, family);
   let bytes: u64 = 0;
   for (let i: u32 = 0; i < segments; i++) {
     const length = segmentLength(region, i);
     const text = beginMessage(region, path, session, first + i, length);
     writeSegment(region, i, text);
-    addPending(region, text, length);
+    addPending(region, text, length, lastMessage(region, family));
     bytes += length;
   }
   if (load<u32>(region, PENDING_COUNT) >= SEAL_BATCH) sealPending(region);
@@ -144,10 +145,11 @@ export function sealForPeer(region: u32, connectionSlot: u32, length: u32, now: 
     drop(region, Drop.NoPath, 1);
     return false;
   }
-  beginPending(region, session, first);
+  const family = load<u32>(path, PATH_FAMILY);
+  beginPending(region, session, first, family);
   const text = beginMessage(region, path, session, first, length);
   memory.copy(text, region + TUN_FRAME + VNET_HEADER_SIZE, length);
-  addPending(region, text, length);
+  addPending(region, text, length, lastMessage(region, family));
   finish(region, connection, connectionSlot, session, path, first, 1, length, now);
   return true;
 }

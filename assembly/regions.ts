@@ -7,6 +7,7 @@
 //    FRAMES     list of the frames for write(); they lie in receive buffers and in MERGED
 //    RECEIVE_4, RECEIVE_6     kernel message headers and buffers for recvmmsg()
 //    TRANSMIT_4, TRANSMIT_6   kernel message headers and data for sendmmsg()
+//    JOBS       batches of packets that other workers may seal or open (assembly/jobs.ts)
 //    RING       exceptions; its size is a capacity of the layout
 
 // ---- Header -------------------------------------------------------------------------------------------------------------------
@@ -67,6 +68,9 @@ export const PENDING_COUNT = 704;
 export const PENDING_SESSION = 708;
 /** u64: counter of the first. */
 export const PENDING_COUNTER = 712;
+/** u32 each: family of the transmit queue they are in, and message of the first. */
+export const PENDING_FAMILY = 736;
+export const PENDING_MESSAGE = 740;
 
 /** How many handshake messages the control plane may still be given (assembly/handshake-door.ts): a budget, 16 bytes. */
 export const HANDSHAKE_BUDGET = 720;
@@ -86,6 +90,8 @@ export const RUN_COUNT = 784;
 export const LAST_RUN = 788;
 /** u32: receiver index of that session. */
 export const OPEN_INDEX = 808;
+/** u32: packets of a batch: `JOB_PACKETS` while batches are shared with other workers, else `MAX_OPEN`. */
+export const OPEN_LIMIT = 812;
 /** u32: 4 or 6, the family of the socket. */
 export const RECEIVE_FAMILY = 792;
 /** u32: port of the socket. */
@@ -101,6 +107,18 @@ export const QUEUE_6 = 1152;
 export const RUNS = 1280;
 export const RUN_SIZE = 64;
 export const MAX_RUNS = 8;
+
+// The board of jobs: each word that another thread reads or writes lies in a line of its own. Numbers of jobs count up for ever, modulo 2^32.
+/** u32, atomic: jobs ever posted. Written by the owner of the region. */
+export const JOBS_POSTED = 1792;
+/** u32, atomic: jobs that some thread has begun. */
+export const JOBS_CLAIMED = 1856;
+/** u32: jobs that are done with; their records may be used again. Only the owner reads and writes this and the following. */
+export const JOBS_RELEASED = 1920;
+/** u32: 1 while other workers may help. */
+export const JOBS_SHARED = 1924;
+/** u32: times that the owner had to sleep until a helper was done: there is no core for helpers. */
+export const JOBS_STALLED = 1928;
 
 /** The same by source: budgets, 16 bytes each. */
 export const HANDSHAKE_SOURCE_BUDGETS = 2048;
@@ -240,6 +258,33 @@ export const QUEUE_OPEN = 20;
 export const QUEUE_SPLIT_HEAD = 24;
 export const QUEUE_SPLIT_TAIL = 28;
 
+// ---- Jobs ---------------------------------------------------------------------------------------------------------------------
+
+/** Most packets of a job: two groups of the wide build's lanes. */
+export const JOB_PACKETS = 16;
+/** Records of jobs, a power of two. */
+export const JOB_RECORDS = 256;
+
+/** u32, atomic, in a line of its own: number of the job plus one when it is done. */
+export const JOB_DONE = 0;
+/** u32: 0 to seal, 1 to open. */
+export const JOB_OPENS = 64;
+/** u32: packets. */
+export const JOB_COUNT = 68;
+/** u32: address of the session record. */
+export const JOB_SESSION = 72;
+/** u32 each, for sealing: the family of the transmit queue, and the first of its messages that the packets are in. */
+export const JOB_FAMILY = 76;
+export const JOB_MESSAGE = 80;
+/** u64, for sealing: counter of the first packet. */
+export const JOB_COUNTER = 88;
+/** Descriptors (assembly/aead/abi.ts), and for opening the entries of OPEN_MESSAGES. */
+export const JOB_DESCRIPTORS = 96;
+export const JOB_MESSAGES = JOB_DESCRIPTORS + 24 * JOB_PACKETS;
+export const JOB_SIZE = 576;
+
+export const JOBS = TRANSMIT_6 + TRANSMIT_AREA_SIZE;
+
 // ---- Exception ring -----------------------------------------------------------------------------------------------------------
 //
 // One writer (the slot's thread), one reader (the main thread). Records are contiguous and start at multiples of 8; where the
@@ -248,7 +293,7 @@ export const QUEUE_SPLIT_TAIL = 28;
 //      0          tail                       head            RING_SIZE
 //      |  free    | record | record | record |    free       |          positions count up for ever, modulo 2^32
 
-export const RING = TRANSMIT_6 + TRANSMIT_AREA_SIZE;
+export const RING = JOBS + JOB_SIZE * JOB_RECORDS;
 
 /** Bytes of a record before its payload. */
 export const RECORD_HEADER_SIZE = 64;

@@ -3,11 +3,23 @@
 
 import { SEAL_DESCRIPTOR_SIZE, SEAL_LENGTH, SEAL_TEXT } from "./aead/abi";
 import { sealPackets } from "./aead/index";
+import { finishJobs, isShared, postSealing } from "./jobs";
 import { SESSION_SEND_COUNTER, SESSION_SEND_KEY } from "./records";
-import { MAX_SEAL, PENDING_COUNT, PENDING_COUNTER, PENDING_SESSION, SCRATCH, SEAL_DESCRIPTORS } from "./regions";
+import {
+  MAX_SEAL,
+  PENDING_COUNT,
+  PENDING_COUNTER,
+  PENDING_FAMILY,
+  PENDING_MESSAGE,
+  PENDING_SESSION,
+  SCRATCH,
+  SEAL_DESCRIPTORS,
+} from "./regions";
 
 /** Waiting packets that are worth a batch. */
 export const SEAL_BATCH: u32 = 8;
+/** Waiting packets that are worth sharing with other workers. */
+const SHARED_BATCH: u32 = 32;
 
 /** REJECT_AFTER_MESSAGES: 2^64 - 2^13 - 1 (WireGuard's whitepaper, section 6.1). Counters from here on are never used. */
 export const REJECT_AFTER_MESSAGES: u64 = 0xffffffffffffdfff;
@@ -29,35 +41,53 @@ export function takeCounters(session: u32, count: u32): u64 {
   }
 }
 
-/** Announces packets with counters from `first` on, in this order, to be sealed with a session. */
-export function beginPending(region: u32, session: u32, first: u64): void {
+/** Announces packets with counters from `first` on, in this order, to be sealed with a session, in a family's transmit queue. */
+export function beginPending(region: u32, session: u32, first: u64, family: u32): void {
   const count = load<u32>(region, PENDING_COUNT);
   if (count != 0) {
-    if (<u32>session == load<u32>(region, PENDING_SESSION) && first == load<u64>(region, PENDING_COUNTER) + <u64>count)
+    if (
+      <u32>session == load<u32>(region, PENDING_SESSION) &&
+      first == load<u64>(region, PENDING_COUNTER) + <u64>count &&
+      family == load<u32>(region, PENDING_FAMILY)
+    )
       return;
     sealPending(region);
   }
   store<u32>(region, <u32>session, PENDING_SESSION);
   store<u64>(region, first, PENDING_COUNTER);
+  store<u32>(region, family, PENDING_FAMILY);
 }
 
-/** Adds the next packet: its plaintext is in place, with room for the tag behind it. */
-export function addPending(region: u32, text: u32, length: u32): void {
+/** Adds the next packet: its plaintext is in place in `message` of the queue, with room for the tag behind it. */
+export function addPending(region: u32, text: u32, length: u32, message: u32): void {
   if (load<u32>(region, PENDING_COUNT) == MAX_SEAL) sealPending(region);
   const count = load<u32>(region, PENDING_COUNT);
+  if (count == 0) store<u32>(region, message, PENDING_MESSAGE);
   const descriptor = region + SEAL_DESCRIPTORS + count * SEAL_DESCRIPTOR_SIZE;
   store<u32>(descriptor, <u32>text, SEAL_TEXT);
   store<u32>(descriptor, length, SEAL_LENGTH);
   store<u32>(region, count + 1, PENDING_COUNT);
 }
 
-/** Seals what waits. */
+/** Seals what waits, or has others seal it. */
 export function sealPending(region: u32): void {
   const count = load<u32>(region, PENDING_COUNT);
   if (count == 0) return;
   const first = load<u64>(region, PENDING_COUNTER);
-  const key = load<u32>(region, PENDING_SESSION) + SESSION_SEND_KEY;
-  sealPackets(count, key, first, region + SEAL_DESCRIPTORS, region + SCRATCH);
+  const session = load<u32>(region, PENDING_SESSION);
+  const descriptors = region + SEAL_DESCRIPTORS;
+  if (count >= SHARED_BATCH && isShared(region)) {
+    const family = load<u32>(region, PENDING_FAMILY);
+    postSealing(region, session, first, descriptors, count, family, load<u32>(region, PENDING_MESSAGE));
+  } else {
+    sealPackets(count, session + SESSION_SEND_KEY, first, descriptors, region + SCRATCH);
+  }
   store<u32>(region, 0, PENDING_COUNT);
   store<u64>(region, first + <u64>count, PENDING_COUNTER);
+}
+
+/** Seals what waits, and sees that everything is sealed. */
+export function finishSealing(region: u32): void {
+  sealPending(region);
+  finishJobs(region);
 }

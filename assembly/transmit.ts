@@ -8,6 +8,7 @@
 // Everything begins anew at the start of the area once all messages are sent.
 
 import { Drop } from "./abi";
+import { firstUnsealed, hasJobs } from "./jobs";
 import { PATH_CONTROL, PATH_CONTROL_LENGTH, PATH_FAMILY, PATH_NAME, PATH_NAME_LENGTH, PATH_SERIAL } from "./records";
 import { drop } from "./region";
 import {
@@ -54,7 +55,7 @@ import {
   TRANSMIT_RESERVE_DATA,
   TRANSMIT_RESERVE_MESSAGES,
 } from "./regions";
-import { sealPending } from "./seal";
+import { finishSealing, sealPending } from "./seal";
 
 // The control message UDP_SEGMENT (udp(7)): u64 length 18, level SOL_UDP 17, type 103, u16 bytes of each datagram.
 const SEGMENT_CMSG_SIZE: u32 = 24;
@@ -174,12 +175,24 @@ export function updateFull(queue: u32): void {
   store<u32>(queue, full ? 1 : 0, QUEUE_FULL);
 }
 
-/** Waiting messages that can be sent now. While one is being split, only its datagrams. Seals what is not sealed yet. */
+/** The last message of a family's queue. */
+export function lastMessage(region: u32, family: u32): u32 {
+  return load<u32>(queueOf(region, family), QUEUE_TAIL) - 1;
+}
+
+/**
+ * Waiting messages that can be sent now. While one is being split, only its datagrams. Seals what is not sealed yet; messages that other
+ * workers are still sealing, and those behind them, are not counted, unless the queue is full.
+ */
 export function transmitReady(region: u32, family: u32): u32 {
-  sealPending(region);
   const queue = queueOf(region, family);
+  if (load<u32>(queue, QUEUE_FULL)) finishSealing(region);
+  else sealPending(region);
   const split = load<u32>(queue, QUEUE_SPLIT_TAIL) - load<u32>(queue, QUEUE_SPLIT_HEAD);
-  return split != 0 ? split : load<u32>(queue, QUEUE_TAIL) - load<u32>(queue, QUEUE_HEAD);
+  if (split != 0) return split;
+  const tail = load<u32>(queue, QUEUE_TAIL);
+  const end = hasJobs(region) ? firstUnsealed(region, family, tail) : tail;
+  return end - load<u32>(queue, QUEUE_HEAD);
 }
 
 /** Address of the first of them. */

@@ -12,6 +12,8 @@ export interface EngineFigure {
   readonly load: Load;
   readonly direction: Direction;
   readonly connections: number;
+  /** Threads that share the work of the connection. */
+  readonly workers: number;
   /** Median over the rounds. */
   readonly nanosecondsPerPacket: number;
   readonly packetsPerSecond: number;
@@ -19,7 +21,7 @@ export interface EngineFigure {
   readonly gigabitsPerSecond: number;
   /** Time per packet as a multiple of what sealing or opening the same bytes takes. */
   readonly timesBareAead: number;
-  /** Time per packet as a multiple of that with one connection. */
+  /** Time per packet as a multiple of that with one connection and one worker. */
   readonly timesOneConnection: number;
 }
 
@@ -40,7 +42,7 @@ export interface EngineSuiteOptions {
   readonly rounds?: number;
 }
 
-/** Measures every load with 1, 1000 and 10 000 connections. Takes some seconds. */
+/** Measures every load with 1, 1000 and 10 000 connections, and with one connection that two threads share. Takes some seconds. */
 export async function runEngineSuite(options: EngineSuiteOptions = {}): Promise<EngineSuiteResult> {
   const rounds = options.rounds ?? 9;
   const progress = options.progress ?? (() => undefined);
@@ -51,6 +53,8 @@ export async function runEngineSuite(options: EngineSuiteOptions = {}): Promise<
     progress(`engine: setting up ${connections} connection${connections === 1 ? "" : "s"}`);
     pairs.push(await Pair.create(connections, build));
   }
+  progress("engine: setting up two workers");
+  pairs.push(await Pair.create(1, build, 2));
   // V8 optimises after some calls.
   for (const load of LOADS) for (const pair of pairs) pair.measure(load, 40);
 
@@ -77,6 +81,7 @@ export async function runEngineSuite(options: EngineSuiteOptions = {}): Promise<
           load,
           direction,
           connections: pair.connections,
+          workers: pair.workers,
           nanosecondsPerPacket: nanoseconds,
           packetsPerSecond: 1e9 / nanoseconds,
           gigabitsPerSecond: (8 * load.packetLength) / nanoseconds,
@@ -87,12 +92,13 @@ export async function runEngineSuite(options: EngineSuiteOptions = {}): Promise<
       }
     }
   }
+  for (const pair of pairs) await pair.stop();
   return { suite: "engine", build, rounds, figures };
 }
 
 function describe(figure: EngineFigure): string {
   return (
-    `engine: ${figure.load.name.padEnd(26)} ${figure.direction.padEnd(8)} ${String(figure.connections).padStart(6)} connections` +
+    `engine: ${figure.load.name.padEnd(26)} ${figure.direction.padEnd(8)} ${String(figure.connections).padStart(6)} connections ${figure.workers} worker${figure.workers === 1 ? " " : "s"}` +
     `${figure.nanosecondsPerPacket.toFixed(0).padStart(7)} ns/packet${figure.gigabitsPerSecond.toFixed(2).padStart(7)} Gbit/s` +
     `  ${figure.timesBareAead.toFixed(2)} x AEAD  ${figure.timesOneConnection.toFixed(2)} x one connection`
   );

@@ -4,6 +4,7 @@ import { SCRATCH, SCRATCH_SIZE } from "../../assembly/regions.js";
 import { IpAddress, IpPrefix, SocketAddress } from "../../src/base/address.js";
 import { createLayout, createMemory, Engine, type Layout, type SharedMemory, Tables } from "../../src/engine/index.js";
 import { type AeadExports, type EngineBuild, instantiateAead } from "../../src/engine/module.js";
+import { Helper } from "./helper.js";
 
 /** Numbers of connections. The first is what the others are compared with. */
 export const CHURN_CONNECTIONS = [1, 1000, 10_000] as const;
@@ -64,18 +65,25 @@ export class Pair {
   readonly connections: number;
   readonly #a: Side;
   readonly #b: Side;
+  /** Worker threads on each side: the second one helps. */
+  readonly workers: number;
   readonly #aead: AeadExports;
+  readonly #helper: Helper | undefined;
   #next = 0;
 
-  private constructor(connections: number, a: Side, b: Side, aead: AeadExports) {
+  private constructor(connections: number, a: Side, b: Side, aead: AeadExports, helper: Helper | undefined) {
     this.connections = connections;
+    this.workers = helper === undefined ? 1 : 2;
+    this.#helper = helper;
     this.#a = a;
     this.#b = b;
     this.#aead = aead;
   }
 
-  static async create(connections: number, build: EngineBuild = "narrow"): Promise<Pair> {
+  /** @param workers 2: a second thread helps whichever side is at work; end it with {@link Pair.stop}. */
+  static async create(connections: number, build: EngineBuild = "narrow", workers: 1 | 2 = 1): Promise<Pair> {
     const layout = createLayout({
+      workers,
       connections,
       sessions: Math.max(4096, connections),
       paths: connections,
@@ -107,11 +115,25 @@ export class Pair {
       sides.push(new Side(memory, layout, engine, tables));
     }
     const [a, b] = sides as [Side, Side];
-    return new Pair(connections, a, b, await instantiateAead(a.memory, build));
+    const helper = workers === 1 ? undefined : await Helper.start(layout, [a.memory, b.memory], build);
+    for (const side of [a, b]) side.engine.shareJobs(workers > 1);
+    return new Pair(connections, a, b, await instantiateAead(a.memory, build), helper);
+  }
+
+  /** Ends the second thread. */
+  async stop(): Promise<void> {
+    await this.#helper?.stop();
   }
 
   /** Nanoseconds per packet in each direction: every connection in turn, a batch of messages at a time. */
   measure(load: Load, milliseconds: number): { readonly outbound: number; readonly inbound: number } {
+    this.#helper?.setActive(true);
+    const result = this.#measure(load, milliseconds);
+    this.#helper?.setActive(false);
+    return result;
+  }
+
+  #measure(load: Load, milliseconds: number): { readonly outbound: number; readonly inbound: number } {
     const a = this.#a;
     const b = this.#b;
     const messages = b.engine.receiveCapacity;
@@ -135,6 +157,7 @@ export class Pair {
         a.view.setUint16(at + 18, client);
         a.engine.outbound(frame.length, 0);
       }
+      a.engine.finishSealing();
       const count = a.engine.transmitCount(4);
       outboundTime += process.hrtime.bigint() - start;
       packets += frames * load.packetsPerFrame;

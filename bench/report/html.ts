@@ -66,8 +66,8 @@ function describeSuite(result: AnySuiteResult): [heading: string, charts: Chart[
           title: direction,
           bars: result.figures
             .filter((figure) => figure.direction === direction)
-            .map(({ load, connections, packetsPerSecond }) => ({
-              label: `wirelane: ${load.name}, ${connections} connections`,
+            .map(({ load, connections, workers, packetsPerSecond }) => ({
+              label: `wirelane: ${load.name}, ${connections} connection${connections === 1 ? "" : "s"}, ${workers} worker${workers === 1 ? "" : "s"}`,
               value: packetsPerSecond,
               text: (packetsPerSecond / 1e6).toFixed(2),
             })),

@@ -7,6 +7,8 @@
 //     W  adopted        generation that the worker works with; the file descriptors of earlier ones are free
 //     W  state          WorkerState
 //     M  assignment     tun, udp4, udp6 file descriptors (-1: none), port4, port6, AssignmentFlag bits
+//     W  helping        1 while the worker looks for jobs of others (work-sharing.ts)
+//     W  in vain        times that it looked without finding any
 //   then per worker     (8-byte aligned) statistics as f64, written by the worker only: Statistic
 //
 // The main thread wakes a sleeping worker by its event counter; the worker notifies `adopted` and `state`.
@@ -34,6 +36,8 @@ export enum AssignmentFlag {
 export enum Statistic {
   /** Times the worker slept in poll. */
   Sleeps,
+  /** Jobs done for other workers. */
+  JobsHelped,
   /** Frames read from and written to the TUN device; a frame may hold 64 KiB of TCP. */
   TunReads,
   TunWrites,
@@ -74,6 +78,8 @@ const WANTED = 0;
 const ADOPTED = 1;
 const STATE = 2;
 const ASSIGNMENT = 3;
+const HELPING = 9;
+const IN_VAIN = 10;
 const WORDS_PER_WORKER = 16;
 /** Words in front of the first worker's: the stop word, padded so that statistics stay aligned. */
 const HEADER_WORDS = 16;
@@ -153,6 +159,26 @@ export class WorkerControl {
   adopt(generation: number): void {
     Atomics.store(this.words, this.adoptedIndex, generation);
     Atomics.notify(this.words, this.adoptedIndex);
+  }
+
+  /** Whether the worker is looking for jobs of others. */
+  get helping(): boolean {
+    return Atomics.load(this.words, this.#base + HELPING) !== 0;
+  }
+
+  /** Worker: begins or ends looking for jobs of others. */
+  setHelping(on: boolean): void {
+    Atomics.store(this.words, this.#base + HELPING, on ? 1 : 0);
+  }
+
+  /** Times that the worker looked for jobs of others and found none, modulo 2^32. */
+  get inVain(): number {
+    return Atomics.load(this.words, this.#base + IN_VAIN);
+  }
+
+  /** Worker: counts one. */
+  countInVain(): void {
+    Atomics.add(this.words, this.#base + IN_VAIN, 1);
   }
 
   /** Where the worker is in its life. */

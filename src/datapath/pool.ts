@@ -20,6 +20,8 @@ export interface WorkerTaskBase {
   readonly workers: number;
   /** Event counter by which the main thread wakes the worker. */
   readonly wakeFd: number;
+  /** Those of all workers, this one's included: a busy worker wakes others to help it. */
+  readonly wakeFds: readonly number[];
 }
 
 /** A worker is gone, or no longer answers. The datapath cannot go on. */
@@ -72,8 +74,9 @@ export class WorkerPool {
     });
     // A thread that dies while it has a task rejects the task; this event is for one that has none, after its task returned.
     this.#threads.on("error", (error: unknown) => this.#fail(0, "failed outside its task", error));
+    const wakeFds = this.#wakers.map((waker) => waker.fd);
     this.#tasks = this.#wakers.map((waker, index) => {
-      const base: WorkerTaskBase = { block, index, workers, wakeFd: waker.fd };
+      const base: WorkerTaskBase = { block, index, workers, wakeFd: waker.fd, wakeFds };
       return this.#supervise(index, this.#threads.run(Object.assign({}, options.task(index), base)));
     });
     // A worker asleep in poll cannot be terminated; without this, process.exit() would wait for it for ever.

@@ -5,6 +5,8 @@
 //        ▼                                                                                          │
 //   another assignment? stop? ─► receive IPv4 ─► receive IPv6 ─► flush what waited ─► TUN: seal, send ─┘
 //
+// A worker that was woken by a busier one does its jobs meanwhile (work-sharing.ts).
+//
 // - Each source is drained up to a limit, then the next one has its turn; poll does not sleep while a source has more.
 // - A full socket holds up the TUN device, never the receiving side: the kernel's queue of the device is the right place to wait,
 //   because TCP above it notices. Sending goes on when poll reports room.
@@ -19,6 +21,7 @@ import { AssignmentFlag, Statistic, type WorkerControl, WorkerState } from "./co
 import type { DatapathIo } from "./io.js";
 import { BLOCKED_LIMIT, Transmitter } from "./transmitter.js";
 import { TunPort } from "./tun-port.js";
+import type { WorkSharing } from "./work-sharing.js";
 
 /** Frames read from the TUN device, or datagram buffers received from a socket, before the next source has its turn. */
 export const DRAIN_LIMIT = 16;
@@ -31,6 +34,7 @@ export interface WorkerLoopParts {
   readonly engine: WorkerEngine;
   readonly io: DatapathIo;
   readonly control: WorkerControl;
+  readonly sharing: WorkSharing;
   /** The engine's memory, and the host address of its first byte. */
   readonly memory: Uint8Array;
   readonly hostBase: number;
@@ -94,6 +98,7 @@ export class WorkerLoop {
     this.#wait();
     if (this.#isReady(Entry.Wake)) {
       this.#parts.clearWake();
+      this.#parts.sharing.beginHelping();
       // File descriptors may be about to change: look before using them.
       if (control.wanted !== this.#generation || control.stopWanted) {
         this.#more = true;
@@ -101,7 +106,16 @@ export class WorkerLoop {
       }
     }
     this.#work();
+    this.#share();
     return true;
+  }
+
+  /** Gets help for this worker, or helps another. */
+  #share(): void {
+    const { sharing } = this.#parts;
+    if (sharing.alone) return;
+    sharing.endTurn(this.#parts.now());
+    this.#count(Statistic.JobsHelped, sharing.help());
   }
 
   #adopt(): void {
@@ -129,7 +143,7 @@ export class WorkerLoop {
     this.#pollSet.set(Entry.Tun, blocked ? -1 : this.#tun.fd, POLLIN);
     this.#pollSet.set(Entry.Udp4, this.#udp4, transmitter.isBlocked(4) ? POLLIN | POLLOUT : POLLIN);
     this.#pollSet.set(Entry.Udp6, this.#udp6, transmitter.isBlocked(6) ? POLLIN | POLLOUT : POLLIN);
-    const timeout = this.#more ? 0 : blocked ? BLOCKED_LIMIT : -1;
+    const timeout = this.#more || this.#parts.sharing.helping ? 0 : blocked ? BLOCKED_LIMIT : -1;
     if (timeout !== 0) this.#count(Statistic.Sleeps, 1);
     engine.enterQuiescent();
     const ready = io.wait(this.#pollSet, timeout);
@@ -175,7 +189,7 @@ export class WorkerLoop {
     for (let i = 0; i < DRAIN_LIMIT; i++) {
       const length = this.#tun.read();
       if (length === 0) {
-        this.#transmitter.flush(now);
+        this.#flushAll(now);
         return;
       }
       engine.outbound(length, now);
@@ -186,8 +200,16 @@ export class WorkerLoop {
         bytes = 0;
       }
     }
-    this.#transmitter.flush(now);
+    this.#flushAll(now);
     this.#more = true;
+  }
+
+  /** Sends what is sealed while others seal, then the rest. */
+  #flushAll(now: Instant): void {
+    this.#transmitter.flush(now);
+    if (this.#parts.sharing.alone || this.#transmitter.blocked) return;
+    this.#parts.engine.finishSealing();
+    this.#transmitter.flush(now);
   }
 
   #count(statistic: Statistic, amount: number): void {

@@ -6,12 +6,13 @@ import type { Layout } from "../engine/layout.js";
 import type { EngineBuild } from "../engine/module.js";
 import type { SharedMemory } from "../engine/webassembly.js";
 import { monotonicNow } from "../system/clock.js";
-import { clearEventCounter } from "../system/linux/eventfd.js";
+import { clearEventCounter, signalEventCounter } from "../system/linux/eventfd.js";
 import { addressOf, allocate } from "../system/linux/libc.js";
 import { WorkerControl } from "./control-block.js";
 import { linuxIo } from "./io.js";
 import type { WorkerTaskBase } from "./pool.js";
 import { signalExceptions } from "./signal.js";
+import { WorkSharing } from "./work-sharing.js";
 import { WorkerLoop } from "./worker-loop.js";
 
 /** What the main thread gives every worker. */
@@ -30,13 +31,23 @@ export default async function datapathWorker(task: DatapathTask & WorkerTaskBase
   touchPages(bytes, layout.regions[index + 1] ?? 0, layout.regionBytes);
   const engine = await Engine.create({ memory, layout, slot: index + 1, hostBase, build });
   const scratch = allocate(8);
+  const one = allocate(8);
+  one.view.setBigUint64(0, 1n, true);
   // process.hrtime, which the program's clock reads, makes an array per call; this is the same clock without it.
   const clockOffset = monotonicNow() - performance.now();
   const signal = signalExceptions(memory, layout);
+  const controls = task.wakeFds.map((_, i) => new WorkerControl(task.block, i, task.workers));
+  const control = new WorkerControl(task.block, index, task.workers);
   const loop = new WorkerLoop({
     engine,
     io: linuxIo,
-    control: new WorkerControl(task.block, index, task.workers),
+    control,
+    sharing: new WorkSharing({
+      engine,
+      index,
+      controls,
+      wake: (other) => signalEventCounter(task.wakeFds[other] ?? -1, one.address),
+    }),
     memory: bytes,
     hostBase,
     wakeFd: task.wakeFd,

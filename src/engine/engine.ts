@@ -15,6 +15,9 @@ import {
   FILTERS,
   FRAMES,
   HOST_BASE,
+  JOBS_POSTED,
+  JOBS_SHARED,
+  JOBS_STALLED,
   MERGE_TCP,
   MERGE_UDP,
   PATHS,
@@ -58,6 +61,9 @@ export interface TunOffloads {
   readonly uso: boolean;
 }
 
+/** How often a helper looks for jobs before it gives up: some 100 µs, which is longer than a busy worker spends in the kernel between two batches. */
+export const HELP_PATIENCE = 20_000;
+
 /**
  * The packet engine as one thread uses it. Not to be shared among threads. All `…Address` values are addresses in the process
  * (`hostBase` added), ready for system calls.
@@ -82,8 +88,13 @@ export interface WorkerEngine {
    */
   sealForPeer(connection: number, length: number, now: Instant): boolean;
 
-  /** Messages that wait in the transmit queue of a family. They are sealed and complete when this returns. */
+  /**
+   * Messages of the transmit queue of a family that can be sent now: sealed and complete. Those that other workers still seal are not
+   * counted; see {@link WorkerEngine.finishSealing}.
+   */
   transmitCount(family: AddressFamily): number;
+  /** Sees that all waiting messages can be sent. */
+  finishSealing(): void;
   /** The first of them: an array of struct mmsghdr. Valid until the next call of another method. */
   transmitMessagesAddress(family: AddressFamily): number;
   /** The first `sent` messages left; the others move up. */
@@ -118,6 +129,14 @@ export interface WorkerEngine {
   /** What the TUN device can do; nothing at first. TCP is coalesced with checksum and tso, UDP with checksum and uso. */
   setTunOffloads(offloads: TunOffloads): void;
 
+  /** Whether others may seal and open packets for this worker; off at first. */
+  shareJobs(on: boolean): void;
+  /** Jobs ever offered to others, and times that this worker had to sleep until another had done its part; both modulo 2^32. */
+  readonly jobsPosted: number;
+  readonly jobsStalled: number;
+  /** Does jobs of other workers; returns how many, 0 after looking `patience` times in vain ({@link HELP_PATIENCE}). */
+  help(patience?: number): number;
+
   /** Adds to this slot's counter of a drop reason. */
   countDrop(reason: Drop, n: number): void;
   /**
@@ -139,6 +158,10 @@ export class Engine implements WorkerEngine {
 
   readonly #exports: EngineExports;
   readonly #region: number;
+  /** Region of the first worker, bytes of a region, number of workers. */
+  readonly #firstRegion: number;
+  readonly #regionBytes: number;
+  readonly #workers: number;
   readonly #hostBase: number;
   readonly #words: Uint32Array;
   readonly #counters: BigUint64Array;
@@ -146,6 +169,10 @@ export class Engine implements WorkerEngine {
   private constructor(options: EngineOptions, region: number, exports: EngineExports) {
     this.#exports = exports;
     this.#region = region;
+    const { regions, regionBytes, config } = options.layout;
+    this.#firstRegion = regions[1] ?? 0;
+    this.#regionBytes = regionBytes;
+    this.#workers = config.workers;
     this.#hostBase = options.hostBase ?? 0;
     this.#words = new Uint32Array(options.memory.buffer);
     this.#counters = new BigUint64Array(options.memory.buffer);
@@ -203,6 +230,10 @@ export class Engine implements WorkerEngine {
     return this.#exports.transmitReady(this.#region, family);
   }
 
+  finishSealing(): void {
+    this.#exports.finishSealing(this.#region);
+  }
+
   transmitMessagesAddress(family: AddressFamily): number {
     return this.#hostBase + this.#exports.transmitMessages(this.#region, family);
   }
@@ -252,6 +283,22 @@ export class Engine implements WorkerEngine {
     this.#setWord(MERGE_UDP, offloads.checksum && offloads.uso ? 1 : 0);
   }
 
+  shareJobs(on: boolean): void {
+    this.#setWord(JOBS_SHARED, on ? 1 : 0);
+  }
+
+  get jobsPosted(): number {
+    return this.#word(JOBS_POSTED);
+  }
+
+  get jobsStalled(): number {
+    return this.#word(JOBS_STALLED);
+  }
+
+  help(patience = HELP_PATIENCE): number {
+    return this.#exports.help(this.#region, this.#firstRegion, this.#regionBytes, this.#workers, patience);
+  }
+
   countDrop(reason: Drop, n: number): void {
     // Only this thread writes the slot's counters: a plain read and an atomic store lose nothing.
     const index = (this.#region + COUNTERS) / 8 + reason;
@@ -265,7 +312,7 @@ export class Engine implements WorkerEngine {
   }
 
   enterQuiescent(): void {
-    this.#exports.sealPending(this.#region);
+    this.#exports.finishSealing(this.#region);
     this.#setEpoch(0);
   }
 

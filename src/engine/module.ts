@@ -19,7 +19,8 @@ export interface EngineExports {
   transmitDone(region: number, family: number, sent: number): void;
   transmitDropFirst(region: number, family: number): void;
   transmitSplitFirst(region: number, family: number): void;
-  sealPending(region: number): void;
+  finishSealing(region: number): void;
+  help(region: number, first: number, size: number, count: number, patience: number): number;
   prepareReceive(region: number, family: number): void;
   inbound(region: number, family: number, messageCount: number, localPort: number, now: number): number;
   lookupRoute(region: number, family: number, address: number): number;

@@ -9,6 +9,7 @@ import {
   WorkerState,
 } from "../../src/datapath/control-block.js";
 import { BLOCKED_LIMIT } from "../../src/datapath/transmitter.js";
+import { WorkSharing } from "../../src/datapath/work-sharing.js";
 import { DRAIN_LIMIT, WorkerLoop } from "../../src/datapath/worker-loop.js";
 import { Errno } from "../../src/system/linux/errno.js";
 import { FakeEngine, FakeFd, FakeIo, fakeFrame } from "../support/fake-datapath.js";
@@ -39,6 +40,7 @@ function setUp(assignment: Assignment = ASSIGNMENT) {
     engine,
     io,
     control,
+    sharing: new WorkSharing({ engine, index: 0, controls: [control], wake: () => undefined }),
     memory: engine.memory,
     hostBase: 0,
     wakeFd: FakeFd.Wake,

@@ -64,6 +64,24 @@ export class FakeEngine implements WorkerEngine {
     return true;
   }
 
+  finishSealing(): void {
+    this.log.push("finish");
+  }
+
+  /** Calls of `shareJobs`, and what `jobsPosted`, `jobsStalled` and `help` return; `help` takes them from the list. */
+  sharing = false;
+  jobsPosted = 0;
+  jobsStalled = 0;
+  readonly helped: number[] = [];
+
+  shareJobs(on: boolean): void {
+    this.sharing = on;
+  }
+
+  help(): number {
+    return this.helped.shift() ?? 0;
+  }
+
   get transmitFull(): boolean {
     return this.queues[4].length >= this.queueLimit || this.queues[6].length >= this.queueLimit;
   }

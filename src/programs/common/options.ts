@@ -1,5 +1,6 @@
 // Options that several programs have (spec 05, sections 1.3, 6.1 and 9.1), and how a program tells of errors.
 
+import { availableParallelism } from "node:os";
 import { InvalidArgumentError, Option } from "commander";
 import { SocketAddress } from "../../base/address.js";
 import type { Duration } from "../../base/time.js";
@@ -40,9 +41,19 @@ export function logFormatOption(): Option {
     .default("human");
 }
 
+/**
+ * Datapath threads where nobody says how many: what the main thread leaves of the processors, at most four. Those that have nothing to do sleep;
+ * on two processors one thread for both directions is faster than two (design, section 1.2).
+ */
+export function defaultWorkers(): number {
+  return Math.max(1, Math.min(4, availableParallelism() - 1));
+}
+
 /** `--workers`. */
 export function workersOption(): Option {
-  return new Option("-w, --workers <number>", "datapath threads").argParser(workersArgument).default(1);
+  return new Option("-w, --workers <number>", "datapath threads; one less than the processors, at most 4, unless given")
+    .argParser(workersArgument)
+    .default(defaultWorkers());
 }
 
 /** An address with port on a command line. An empty variable is an error, as for every option with a type (spec 05, section 1.3). */

@@ -3,6 +3,7 @@
 // `exec wirelane wg "$@"`.
 
 import { Command, InvalidArgumentError } from "commander";
+import { defaultWorkers } from "../common/options.js";
 import { FOREGROUND_VARIABLE, reportStart, startInBackground } from "./background.js";
 import { DeviceProgram } from "./device-program.js";
 import { DeviceLog, logLevel } from "./log.js";
@@ -36,7 +37,7 @@ export function wgCommand(): Command {
     .description("a plain WireGuard device, to be configured with wg(8)")
     .argument("<interface>", "name of the interface to create")
     .option("-f, --foreground", "stay in the foreground")
-    .option("-w, --workers <number>", "datapath threads", parseWorkers, 1)
+    .option("-w, --workers <number>", "datapath threads", parseWorkers, defaultWorkers())
     .addHelpText("after", HELP)
     .action((interfaceName: string, options: Options) => run(interfaceName, options));
 }

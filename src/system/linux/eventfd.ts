@@ -16,15 +16,19 @@ export class EventCounter {
 
   /** Makes the counter readable. */
   signal(): void {
-    // EAGAIN: the counter stands at its maximum, so it is readable anyway.
-    if (write(this.fd, this.#one.address, 8) === -1 && errno() !== Errno.EAGAIN)
-      throw new SystemCallError("write eventfd", errno());
+    signalEventCounter(this.fd, this.#one.address);
   }
 
   /** Closes the file descriptor; nobody may poll it any more. */
   close(): void {
     check(close(this.fd), "close eventfd");
   }
+}
+
+/** Makes the counter `fd` readable; at `address` lies a u64 of 1. */
+export function signalEventCounter(fd: number, address: number): void {
+  // EAGAIN: the counter stands at its maximum, so it is readable anyway.
+  if (write(fd, address, 8) === -1 && errno() !== Errno.EAGAIN) throw new SystemCallError("write eventfd", errno());
 }
 
 /** Sets the counter `fd` back to 0, reading to 8 bytes of scratch at `address`. Harmless when it is 0 already. */
