@@ -70,7 +70,7 @@ export function mayEnter(region: u32, aux: u32, message: u32): bool {
       return false;
     }
   }
-  const source = region + HANDSHAKE_SOURCE_BUDGETS + sourceHash(door, region, aux) * BUDGET_SIZE;
+  const source = budgetOfSource(region, aux);
   const now = load<f64>(region, NOW);
   // What one source is refused must not use up what all have together.
   if (spend(source, SOURCE_RATE, SOURCE_BURST, now) && spend(region + HANDSHAKE_BUDGET, RATE, BURST, now)) return true;
@@ -78,8 +78,13 @@ export function mayEnter(region: u32, aux: u32, message: u32): bool {
   return false;
 }
 
+/** The budget of the source of a message with this aux record. */
+export function budgetOfSource(region: u32, aux: u32): u32 {
+  return region + HANDSHAKE_SOURCE_BUDGETS + sourceHash(load<u32>(region, DOOR), region, aux) * BUDGET_SIZE;
+}
+
 /** Takes a message out of a budget, if there is one in it. */
-function spend(budget: u32, rate: f64, burst: f64, now: f64): bool {
+export function spend(budget: u32, rate: f64, burst: f64, now: f64): bool {
   const elapsed = max<f64>(0, now - load<f64>(budget, BUDGET_AT));
   const left = min<f64>(burst, load<f64>(budget) + (elapsed * rate) / 1000);
   store<f64>(budget, now, BUDGET_AT);

@@ -14,6 +14,8 @@ export { inbound } from "./inbound";
 export { help } from "./jobs";
 export { outbound, sealForPeer } from "./outbound";
 export { prepareReceive } from "./receive";
+export { relayDatagrams, relayMessage, relayRun, splitRelayed } from "./relay/forward";
+export { insertChannel, removeChannel } from "./relay/table";
 export { finishSealing } from "./seal";
 export { insertPrefix, removePrefix, setPrefixLength } from "./tables/prefix";
 export { lookupRoute } from "./tables/routes";

@@ -58,9 +58,16 @@ import {
 import { finishSealing, sealPending } from "./seal";
 
 // The control message UDP_SEGMENT (udp(7)): u64 length 18, level SOL_UDP 17, type 103, u16 bytes of each datagram.
-const SEGMENT_CMSG_SIZE: u32 = 24;
+export const SEGMENT_CMSG_SIZE: u32 = 24;
 const SEGMENT_CMSG_LEN: u64 = 18;
 const SEGMENT_CMSG_KIND: u64 = 17 | (103 << 32);
+
+/** Writes the control message that makes the kernel cut a message into datagrams of `stride` bytes. */
+export function writeSegmentControl(control: u32, stride: u32): void {
+  store<u64>(control, SEGMENT_CMSG_LEN);
+  store<u64>(control, SEGMENT_CMSG_KIND, 8);
+  store<u64>(control, stride, 16);
+}
 
 /** Headers of a family's queue. */
 export function queueOf(region: u32, family: u32): u32 {
@@ -161,9 +168,7 @@ function copyPath(header: u32, aux: u32, path: u32): void {
 function addSegmentSize(header: u32, aux: u32, path: u32, stride: u32): void {
   const before = load<u32>(path, PATH_CONTROL_LENGTH);
   const control = aux + AUX_CONTROL + before;
-  store<u64>(control, SEGMENT_CMSG_LEN);
-  store<u64>(control, SEGMENT_CMSG_KIND, 8);
-  store<u64>(control, stride, 16);
+  writeSegmentControl(control, stride);
   store<u64>(header, before + SEGMENT_CMSG_SIZE, MSG_CONTROLLEN);
 }
 

@@ -8,17 +8,15 @@
 import { fileURLToPath } from "node:url";
 import type { Transmit } from "../base/state-machine.js";
 import { type BuildChoice, chooseBuild } from "../engine/builds.js";
-import { ExceptionReader, type ExceptionRecord } from "../engine/exceptions.js";
 import { createLayout, createMemory, type EngineConfig, type Layout } from "../engine/layout.js";
 import type { EngineBuild } from "../engine/module.js";
 import type { SharedMemory } from "../engine/webassembly.js";
 import { openTun, type TunDevice, type TunOffloads, type TunOptions } from "../system/linux/tun.js";
 import { bindUdp, type UdpBinding, type UdpOptions, type UdpSockets } from "../system/linux/udp.js";
 import { type Assignment, AssignmentFlag, NO_ASSIGNMENT } from "./control-block.js";
-import { ExceptionPump } from "./exception-pump.js";
+import { type ExceptionHandler, type ExceptionPump, pumpExceptions } from "./exception-pump.js";
 import { MainPort, type MainPortCounters } from "./main-port.js";
 import { WorkerPool } from "./pool.js";
-import { exceptionWord } from "./signal.js";
 import { warmUpEngine } from "./warm-up.js";
 import type { DatapathTask } from "./worker.js";
 
@@ -44,14 +42,6 @@ export interface DatapathOptions {
    * the owner stops the datapath and ends the program with the error's message.
    */
   readonly onFailure: (error: Error) => void;
-}
-
-/** Receives exceptions. */
-export interface ExceptionHandler {
-  /** One exception. The record and its bytes are valid until this returns. */
-  handle(record: ExceptionRecord): void;
-  /** After a batch of them: the moment to poll state machines. */
-  endOfBatch(): void;
 }
 
 /** Ports the sockets are bound to; a family without socket is absent. */
@@ -168,23 +158,7 @@ export class Datapath {
   /** Calls `handler` for every exception from now on, in bounded batches. To be called once. */
   onExceptions(handler: ExceptionHandler): void {
     if (this.#pump !== undefined) throw new Error("exceptions have a handler already");
-    const reader = new ExceptionReader({ memory: this.memory, layout: this.layout });
-    this.#pump = new ExceptionPump({
-      words: exceptionWord(this.memory, this.layout),
-      index: 0,
-      drain: (limit) => {
-        let handled = 0;
-        for (; handled < limit; handled++) {
-          const record = reader.next();
-          if (record === undefined) break;
-          handler.handle(record);
-        }
-        reader.release();
-        return handled;
-      },
-      endOfTurn: () => handler.endOfBatch(),
-      onError: (error) => this.#onFailure(error instanceof Error ? error : new Error(String(error))),
-    });
+    this.#pump = pumpExceptions(this.memory, this.layout, handler, this.#onFailure);
   }
 
   /** Sends a datagram of the control plane; see {@link MainPort.sendControl}. */

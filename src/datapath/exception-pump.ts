@@ -1,6 +1,10 @@
 // Wakes the main thread when workers have pushed exceptions, and lets it handle them in bounded turns: a flood of exceptions must
 // not starve timers and the portal's socket (field notes, section 3: "bound iterations per turn").
 
+import { ExceptionReader, type ExceptionRecord } from "../engine/exceptions.js";
+import type { Layout } from "../engine/layout.js";
+import type { SharedMemory } from "../engine/webassembly.js";
+import { exceptionWord } from "./signal.js";
 import { waitAsync } from "./wait-async.js";
 
 /** Exceptions handled before the event loop has its turn. */
@@ -17,6 +21,40 @@ export interface ExceptionPumpParts {
   readonly endOfTurn: () => void;
   /** `drain` or `endOfTurn` threw: a bug. The pump has stopped. */
   readonly onError: (error: unknown) => void;
+}
+
+/** Receives exceptions. */
+export interface ExceptionHandler {
+  /** One exception. The record and its bytes are valid until this returns. */
+  handle(record: ExceptionRecord): void;
+  /** After a batch of them: the moment to poll state machines. */
+  endOfBatch(): void;
+}
+
+/** Calls `handler` for every exception of an engine's threads from now on, in bounded batches. */
+export function pumpExceptions(
+  memory: SharedMemory,
+  layout: Layout,
+  handler: ExceptionHandler,
+  onError: (error: Error) => void,
+): ExceptionPump {
+  const reader = new ExceptionReader({ memory, layout });
+  return new ExceptionPump({
+    words: exceptionWord(memory, layout),
+    index: 0,
+    drain: (limit) => {
+      let handled = 0;
+      for (; handled < limit; handled++) {
+        const record = reader.next();
+        if (record === undefined) break;
+        handler.handle(record);
+      }
+      reader.release();
+      return handled;
+    },
+    endOfTurn: () => handler.endOfBatch(),
+    onError: (error) => onError(error instanceof Error ? error : new Error(String(error))),
+  });
 }
 
 /** Handles exceptions until it is stopped. */

@@ -7,9 +7,9 @@ export {
   type DatapathStatistics,
   type DatapathTunOptions,
   type DatapathUdpOptions,
-  type ExceptionHandler,
   type LocalPorts,
   type SocketReport,
 } from "./datapath.js";
+export type { ExceptionHandler } from "./exception-pump.js";
 export type { MainPortCounters } from "./main-port.js";
 export { WorkerFailure } from "./pool.js";

@@ -39,6 +39,8 @@ export interface WorkerPoolOptions<Task> {
   readonly filename: string;
   /** The rest of worker `index`'s task; must survive structured cloning. */
   readonly task: (index: number) => Task;
+  /** Called for each worker before it starts, with the file descriptor that becomes readable when it is to wake up. */
+  readonly onWaker?: (index: number, fd: number) => void;
   /** Called once, when a worker dies after the start and other than by {@link WorkerPool.stop}. */
   readonly onFailure: (failure: WorkerFailure) => void;
   /** Limit of each worker's JavaScript heap in MiB; default: the runtime's. */
@@ -74,6 +76,7 @@ export class WorkerPool {
     });
     // A thread that dies while it has a task rejects the task; this event is for one that has none, after its task returned.
     this.#threads.on("error", (error: unknown) => this.#fail(0, "failed outside its task", error));
+    for (const [index, waker] of this.#wakers.entries()) options.onWaker?.(index, waker.fd);
     const wakeFds = this.#wakers.map((waker) => waker.fd);
     this.#tasks = this.#wakers.map((waker, index) => {
       const base: WorkerTaskBase = { block, index, workers, wakeFd: waker.fd, wakeFds };

@@ -218,7 +218,7 @@ export class WorkerLoop {
 }
 
 /** Nothing there, an interrupted call, an ICMP error about an earlier datagram, or no memory for this one. */
-function isTransientReceiveError(code: number): boolean {
+export function isTransientReceiveError(code: number): boolean {
   switch (code) {
     case Errno.EAGAIN:
     case Errno.EINTR:

@@ -23,6 +23,12 @@ export interface EngineExports {
   help(region: number, first: number, size: number, count: number, patience: number): number;
   prepareReceive(region: number, family: number): void;
   inbound(region: number, family: number, messageCount: number, localPort: number, now: number): number;
+  relayDatagrams(region: number, relay: number, socket: number, count: number, now: number): number;
+  relayRun(region: number, i: number): number;
+  relayMessage(region: number, i: number): number;
+  splitRelayed(region: number, i: number): number;
+  insertChannel(relay: number, slot: number): void;
+  removeChannel(relay: number, slot: number): void;
   lookupRoute(region: number, family: number, address: number): number;
   insertPrefix(table: number, scope: number, family: number, length: number, address: number, value: number): void;
   removePrefix(table: number, scope: number, family: number, length: number, address: number): void;

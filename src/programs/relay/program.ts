@@ -1,8 +1,9 @@
 // The relay in this process (spec 03, section 4): a TURN server on its sockets, and the portal that sends it users.
 //
-//   clients ◄─► listen sockets ◄─► TURN server ◄─► allocation sockets ◄─► peers
-//                                       ▲
-//   portal ── presence, secret ─────────┘
+//   clients ◄─► listen sockets ◄──── datapath: channels ────► allocation sockets ◄─► peers
+//                     └───── requests ──► TURN server ◄── other data ──┘
+//                                             ▲
+//   portal ── presence, secret ───────────────┘
 //
 //   running ──SIGTERM──► leaving: the portal is told; nobody new comes; what is relayed goes on ──no allocation left──► ended
 //                                                                            └──SIGTERM again──► ended
@@ -10,10 +11,10 @@
 import { type AddressFamily, type IpAddress, SocketAddress } from "../../base/address.js";
 import type { Random } from "../../base/random.js";
 import { type Duration, SECOND } from "../../base/time.js";
+import { RelayDatapath } from "../../datapath/relay-datapath.js";
 import { relayLoginUrl } from "../../portal/login-url.js";
 import { unixNow } from "../../system/clock.js";
 import { nodeCrypto, systemRandom } from "../../system/crypto.js";
-import { type DatagramCounters, DatagramSocket } from "../../system/linux/datagram-socket.js";
 import { Errno, SystemCallError } from "../../system/linux/errno.js";
 import { hostInfo, userAgent } from "../../system/linux/host-info.js";
 import {
@@ -66,6 +67,7 @@ export type RunningRelay = RunningProgram & { isReady(): boolean };
 export async function startRelay(options: RelayOptions): Promise<RunningRelay> {
   const relay = new Relay(options);
   try {
+    await relay.start();
     await relay.connect();
     return relay;
   } catch (error) {
@@ -82,12 +84,10 @@ class Relay implements RunningRelay {
   readonly #secret: string;
   readonly #server: TurnServer;
   readonly #driver: Driver<TurnServerEvent>;
-  readonly #listening = new Map<AddressFamily, DatagramSocket>();
-  /** By port. */
-  readonly #allocations = new Map<number, readonly DatagramSocket[]>();
-  readonly #counters: DatagramCounters = { sent: 0, sentBytes: 0, refused: 0 };
-  /** Payload relayed, and how much of it when the last line was logged. */
-  #relayedBytes = 0;
+  /** Set by {@link Relay.start}. */
+  #datapath: RelayDatapath | undefined;
+  /** Payload that did not go through the datapath, and all of it when the last line was logged. */
+  #otherBytes = 0;
   #reportedBytes = 0;
   readonly #statistics: NodeJS.Timeout;
   readonly #end: (end: { readonly message: string }) => void;
@@ -97,7 +97,7 @@ class Relay implements RunningRelay {
   constructor(options: RelayOptions) {
     this.#options = options;
     this.#log = options.log.target(RELAY_TARGET);
-    const { publicIpv4, publicIpv6, lowestPort, highestPort, listenPort, rngSeed } = options;
+    const { publicIpv4, publicIpv6, lowestPort, highestPort, rngSeed } = options;
     const random: Random = rngSeed === undefined ? systemRandom : seededRandom(rngSeed);
     if (rngSeed !== undefined) this.#log.warn("Everything random follows from --rng-seed: for tests only");
     let end: (end: { readonly message: string }) => void = () => undefined;
@@ -113,7 +113,10 @@ class Relay implements RunningRelay {
       lowestPort,
       highestPort,
       users: this.#users(),
-      ports: { open: (port, families) => this.#open(port, families), close: (port) => this.#close(port) },
+      ports: {
+        open: (port, families) => this.#open(port, families),
+        close: (port) => this.#datapath?.closePort(port),
+      },
       random,
       crypto: nodeCrypto,
       software: `wirelane/${programVersion()}`,
@@ -121,18 +124,36 @@ class Relay implements RunningRelay {
       allowLoopbackPeers: options.allowLoopbackPeers,
     });
     this.#driver = new Driver(this.#server, {
-      transmit: ({ destination, payload }) => this.#listening.get(destination.family)?.send(destination, payload),
+      transmit: ({ destination, payload }) => this.#datapath?.sendToClient(destination, payload),
       event: (event) => this.#handleEvent(event),
     });
-    try {
-      if (publicIpv4 !== undefined) this.#listen(4, publicIpv4);
-      if (publicIpv6 !== undefined) this.#listen(6, publicIpv6);
-    } catch (error) {
-      for (const socket of this.#listening.values()) socket.close();
-      throw error;
-    }
-    this.#log.info(`Listening for incoming traffic on UDP port ${listenPort}`);
     this.#statistics = setInterval(() => this.#reportThroughput(), STATISTICS_INTERVAL);
+  }
+
+  /** Starts the datapath and listens. @throws with words for the user. */
+  async start(): Promise<void> {
+    const { publicIpv4, publicIpv6, listenPort } = this.#options;
+    const local = (family: AddressFamily) => {
+      const address = family === 4 ? publicIpv4 : publicIpv6;
+      return address && new SocketAddress(address, listenPort);
+    };
+    const locals = { 4: local(4), 6: local(6) };
+    const datapath = await RelayDatapath.start({
+      handler: {
+        fromClient: (client, data) => {
+          const to = locals[client.family];
+          if (to !== undefined) this.#driver.input((now) => this.#server.handleInput(client, to, data, now, unixNow()));
+        },
+        fromPeer: (port, peer, data) => {
+          this.#otherBytes += data.length;
+          this.#driver.input((now) => this.#server.handlePeerData(port, peer, data, now));
+        },
+      },
+      onFailure: (error) => this.#end({ message: error.message }),
+    });
+    this.#datapath = datapath;
+    for (const family of [4, 6] as const) if (locals[family] !== undefined) datapath.listen(family, listenPort);
+    this.#log.info(`Listening for incoming traffic on UDP port ${listenPort}`);
     this.#reportThroughput();
   }
 
@@ -168,7 +189,7 @@ class Relay implements RunningRelay {
       limited,
       malformed,
       unrelayed,
-      refused: this.#counters.refused,
+      refused: this.#datapath?.refused,
       relayed_bytes: this.#relayedBytes,
     });
   }
@@ -195,8 +216,11 @@ class Relay implements RunningRelay {
     clearInterval(this.#statistics);
     this.#portal?.close();
     this.#driver.stop();
-    for (const socket of this.#listening.values()) socket.close();
-    for (const port of [...this.#allocations.keys()]) this.#close(port);
+    await this.#datapath?.stop();
+  }
+
+  get #relayedBytes(): number {
+    return this.#otherBytes + (this.#datapath?.relayedBytes ?? 0);
   }
 
   #users(): CredentialVerifier[] {
@@ -209,51 +233,24 @@ class Relay implements RunningRelay {
     ];
   }
 
-  #listen(family: AddressFamily, address: IpAddress): void {
-    const { listenPort } = this.#options;
-    const local = new SocketAddress(address, listenPort);
-    const socket = DatagramSocket.bind(family, listenPort, this.#counters, (client, datagram) =>
-      this.#driver.input((now) => this.#server.handleInput(client, local, datagram, now, unixNow())),
-    );
-    this.#listening.set(family, socket);
-  }
-
   #open(port: number, families: readonly AddressFamily[]): boolean {
-    const sockets: DatagramSocket[] = [];
     try {
-      for (const family of families) {
-        sockets.push(
-          DatagramSocket.bind(family, port, this.#counters, (peer, data) => {
-            this.#relayedBytes += data.length;
-            this.#driver.input((now) => this.#server.handlePeerData(port, peer, data, now));
-          }),
-        );
-      }
+      this.#datapath?.openPort(port, families);
+      return this.#datapath !== undefined;
     } catch (error) {
-      for (const socket of sockets) socket.close();
       if (!(error instanceof SystemCallError)) throw error;
       if (error.errno !== Errno.EADDRINUSE)
         this.#log.warn("Cannot open a port for an allocation", { port, reason: error.message });
       return false;
     }
-    this.#allocations.set(port, sockets);
-    return true;
-  }
-
-  #close(port: number): void {
-    for (const socket of this.#allocations.get(port) ?? []) socket.close();
-    this.#allocations.delete(port);
   }
 
   #handleEvent(event: TurnServerEvent): void {
     switch (event.type) {
       case "send-to-peer": {
         const { allocationPort, peer, data } = event;
-        this.#relayedBytes += data.length;
-        this.#allocations
-          .get(allocationPort)
-          ?.find(({ family }) => family === peer.family)
-          ?.send(peer, data);
+        this.#otherBytes += data.length;
+        this.#datapath?.sendToPeer(allocationPort, peer, data);
         return;
       }
       case "allocation-created":
@@ -265,6 +262,11 @@ class Relay implements RunningRelay {
         return;
       case "channel-bound":
       case "channel-unbound":
+        if (event.type === "channel-unbound") this.#datapath?.unbindChannel(event);
+        else if (this.#datapath?.bindChannel(event) === false)
+          this.#log.warn("The channel table is full: a channel is slower than others", {
+            allocation: event.allocationPort,
+          });
         this.#log.debug(event.type === "channel-bound" ? "Bound channel" : "Channel is now expired", {
           allocation: event.allocationPort,
           channel: event.channel,

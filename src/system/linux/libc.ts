@@ -152,6 +152,20 @@ export const poll: (entries: number, count: number, timeout: number) => number =
   "unsigned long",
   INT,
 ]);
+/** Creates an epoll instance; see epoll.ts. */
+export const epoll_create1: (flags: number) => number = library.func("epoll_create1", INT, [INT]);
+/** Adds, changes or removes a descriptor of an epoll instance; `event` is the address of a struct epoll_event. */
+export const epoll_ctl: (fd: number, operation: number, target: number, event: number) => number = library.func(
+  "epoll_ctl",
+  INT,
+  [INT, INT, INT, POINTER],
+);
+/** Waits for events of an epoll instance. */
+export const epoll_wait: (fd: number, events: number, count: number, timeout: number) => number = library.func(
+  "epoll_wait",
+  INT,
+  [INT, POINTER, INT, INT],
+);
 /** Creates an event counter; returns its file descriptor. */
 export const eventfd: (initial: number, flags: number) => number = library.func("eventfd", INT, [UINT, INT]);
 /** Writes the time of a clock (CLOCK_…) as `struct timespec` to `address`. */

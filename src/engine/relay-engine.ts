@@ -1,0 +1,142 @@
+// A thread's instance of the engine as a relay: received messages in, messages to send out, in runs for one socket each. JavaScript makes
+// one call per batch and touches no datagram. The work is done in assembly/relay.
+//
+//    prepareReceive ─► recvmmsg(receiveMessagesAddress) ─► relay ─► per run: sendmmsg(messageAddress(first), count)
+
+import type { Drop } from "../../assembly/abi.js";
+import { SPLIT_HEADERS, TRANSMIT_4 } from "../../assembly/regions.js";
+import {
+  RELAY_MESSAGES,
+  RELAY_SOCKETS,
+  RUN_COUNT,
+  RUN_FD,
+  RUN_FIRST,
+  SOCKET_FAMILY,
+  SOCKET_FD,
+  SOCKET_SIZE,
+} from "../../assembly/relay/records.js";
+import type { AddressFamily } from "../base/address.js";
+import type { Instant } from "../base/time.js";
+import { Engine } from "./engine.js";
+import { type EngineExports, instantiate } from "./module.js";
+import type { RelayLayout } from "./relay-tables.js";
+import type { SharedMemory } from "./webassembly.js";
+
+/** What a {@link RelayEngine} works on. */
+export interface RelayEngineOptions {
+  readonly memory: SharedMemory;
+  readonly layout: RelayLayout;
+  /** 1 and up: number of the worker. */
+  readonly slot: number;
+  /** Address of the memory in this process, for the kernel; 0 (the default) where nothing is handed to the kernel. */
+  readonly hostBase?: number;
+}
+
+/** See the head of this file. Not to be shared among threads. */
+export class RelayEngine {
+  /** Messages to receive at once at most. */
+  readonly receiveCapacity = RELAY_MESSAGES;
+  readonly #engine: Engine;
+  readonly #exports: EngineExports;
+  readonly #region: number;
+  readonly #relay: number;
+  readonly #sockets: number;
+  readonly #hostBase: number;
+  readonly #words: Int32Array;
+  #run = 0;
+
+  private constructor(options: RelayEngineOptions, engine: Engine, exports: EngineExports, region: number) {
+    const { memory, layout, hostBase = 0 } = options;
+    this.#engine = engine;
+    this.#exports = exports;
+    this.#region = region;
+    this.#relay = layout.relay;
+    this.#hostBase = hostBase;
+    this.#words = new Int32Array(memory.buffer);
+    this.#sockets = this.#words[(layout.relay + RELAY_SOCKETS) / 4] ?? 0;
+  }
+
+  /** @throws RangeError when the layout has no such slot; Error when the program was not built. */
+  static async create(options: RelayEngineOptions): Promise<RelayEngine> {
+    const { memory, layout, slot, hostBase = 0 } = options;
+    const engine = await Engine.create({ memory, layout: layout.engine, slot, hostBase });
+    const exports = await instantiate(memory);
+    return new RelayEngine(options, engine, exports, layout.engine.regions[slot] ?? 0);
+  }
+
+  /** File descriptor of a socket; -1 when it was removed. */
+  fd(socket: number): number {
+    return Atomics.load(this.#words, (this.#sockets + socket * SOCKET_SIZE + SOCKET_FD) / 4);
+  }
+
+  /** Family of a socket. */
+  family(socket: number): AddressFamily {
+    return this.#words[(this.#sockets + socket * SOCKET_SIZE + SOCKET_FAMILY) / 4] === 6 ? 6 : 4;
+  }
+
+  /** As {@link Engine.prepareReceive}, and {@link Engine.receiveMessagesAddress}. */
+  prepareReceive(family: AddressFamily): void {
+    this.#engine.prepareReceive(family);
+  }
+
+  receiveMessagesAddress(family: AddressFamily): number {
+    return this.#engine.receiveMessagesAddress(family);
+  }
+
+  /** Handles the first `count` messages that came to a socket; returns the number of runs to send, before anything else is received. */
+  relay(socket: number, count: number, now: Instant): number {
+    return this.#exports.relayDatagrams(this.#region, this.#relay, socket, count, now);
+  }
+
+  /** Chooses the run that the following speak of. */
+  selectRun(i: number): void {
+    this.#run = this.#exports.relayRun(this.#region, i) / 4;
+  }
+
+  get runFd(): number {
+    return this.#words[this.#run + RUN_FD / 4] ?? -1;
+  }
+
+  get runFirst(): number {
+    return this.#words[this.#run + RUN_FIRST / 4] ?? 0;
+  }
+
+  get runCount(): number {
+    return this.#words[this.#run + RUN_COUNT / 4] ?? 0;
+  }
+
+  /** Address of a message to send. */
+  messageAddress(i: number): number {
+    return this.#hostBase + this.#exports.relayMessage(this.#region, i);
+  }
+
+  /** Makes a message that the kernel does not segment several, at `splitAddress`; returns their number. */
+  split(i: number): number {
+    return this.#exports.splitRelayed(this.#region, i);
+  }
+
+  get splitAddress(): number {
+    return this.#hostBase + this.#region + TRANSMIT_4 + SPLIT_HEADERS;
+  }
+
+  /** As the methods of {@link Engine} of these names. */
+  setSegmentationOffload(on: boolean): void {
+    this.#engine.setSegmentationOffload(on);
+  }
+
+  countDrop(reason: Drop, n: number): void {
+    this.#engine.countDrop(reason, n);
+  }
+
+  exceptionsPending(): boolean {
+    return this.#engine.exceptionsPending();
+  }
+
+  enterQuiescent(): void {
+    this.#engine.enterQuiescent();
+  }
+
+  leaveQuiescent(): void {
+    this.#engine.leaveQuiescent();
+  }
+}
