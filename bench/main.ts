@@ -11,7 +11,7 @@ import type { AnySuiteResult, BenchReport } from "./report/report.js";
 import { formatTunnel } from "./report/tunnel-table.js";
 import { LOADS, type LoadName } from "./tunnel/loads.js";
 
-const SUITES = ["crypto", "engine", "tunnel"] as const;
+const SUITES = ["crypto", "engine", "tunnel", "relay"] as const;
 
 const cache = process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache");
 process.env["WIRELANE_TEST_PEERS"] ??= join(cache, "wirelane/peers/bin");
@@ -45,12 +45,12 @@ const loadList = Object.entries(LOADS).map(([name, { title }]) => `  ${name.padE
 const command = new Command("npm run bench --")
   .description("Measures wirelane against its peers. Figures are ratios to something measured in the same run.")
   .argument("[suites...]", `some of ${SUITES.join(", ")}; default: all`)
-  .option("--rounds <n>", "tunnel: rounds of alternation", positive, 3)
+  .option("--rounds <n>", "tunnel, relay: rounds of alternation", positive, 3)
   .option("--seconds <n>", "tunnel: seconds per measurement", positive, 3)
   .option("--mtu <bytes>", "tunnel: MTU of the WireGuard tunnels", positive, 1280)
   .option("--loads <names>", "tunnel: loads, separated by commas; default: all", loadNames, Object.keys(LOADS))
   .option("--only <words...>", "tunnel: only contenders whose name contains one of the words", [])
-  .option("--node <version|file>", "tunnel: Node that runs wirelane; default: 24 where this one is older")
+  .option("--node <version|file>", "tunnel, relay: Node that runs wirelane; default: 24 where this one is older")
   .option("--json", "print the results as JSON instead of tables")
   .addHelpText(
     "after",
@@ -92,6 +92,15 @@ async function run(names: string[], options: Options): Promise<void> {
     progress(`wirelane runs on Node ${node.version}`);
     const result = await runTunnelSuite({ ...options, node: node.file, progress });
     if (!options.json) process.stdout.write(`\n${formatTunnel(result)}`);
+    results.push(result);
+  }
+
+  if (wanted("relay")) {
+    const { formatRelay, runRelaySuite } = await import("./relay/suite.js");
+    const node = findNode(options.node, progress);
+    tunnelNode = node.version;
+    const result = await runRelaySuite({ rounds: options.rounds, node: node.file, progress });
+    if (!options.json) process.stdout.write(`\n${formatRelay(result)}`);
     results.push(result);
   }
 

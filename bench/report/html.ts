@@ -1,5 +1,6 @@
 // A report as one HTML file without scripts, fonts or pictures of its own: bars, drawn in SVG, grouped as in the tables.
 
+import { RELAY_LOADS } from "../relay/suite.js";
 import { LOADS } from "../tunnel/loads.js";
 import type { TunnelSuiteResult } from "../tunnel/suite.js";
 import type { AnySuiteResult, BenchReport } from "./report.js";
@@ -70,6 +71,20 @@ function describeSuite(result: AnySuiteResult): [heading: string, charts: Chart[
               label: `wirelane: ${load.name}, ${connections} connection${connections === 1 ? "" : "s"}, ${workers} worker${workers === 1 ? "" : "s"}`,
               value: packetsPerSecond,
               text: (packetsPerSecond / 1e6).toFixed(2),
+            })),
+        })),
+      ];
+    case "relay":
+      return [
+        "Relay, thousand datagrams per CPU-second",
+        Object.entries(RELAY_LOADS).map(([name, { title }]) => ({
+          title,
+          bars: result.figures
+            .filter(({ load }) => load === name)
+            .map(({ server, packetsPerCpuSecond }) => ({
+              label: server,
+              value: packetsPerCpuSecond,
+              text: (packetsPerCpuSecond / 1e3).toFixed(0),
             })),
         })),
       ];

@@ -2,10 +2,11 @@
 
 import type { SuiteResult as CryptoSuiteResult } from "../crypto/main.js";
 import type { EngineSuiteResult } from "../engine/main.js";
+import type { RelaySuiteResult } from "../relay/suite.js";
 import type { TunnelSuiteResult } from "../tunnel/suite.js";
 
 /** The results of a suite. */
-export type AnySuiteResult = CryptoSuiteResult | EngineSuiteResult | TunnelSuiteResult;
+export type AnySuiteResult = CryptoSuiteResult | EngineSuiteResult | TunnelSuiteResult | RelaySuiteResult;
 
 /** The JSON file. */
 export interface BenchReport {

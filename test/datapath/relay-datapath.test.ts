@@ -220,7 +220,7 @@ test("ports are opened and closed a thousand times while the worker runs", async
     const port = 20_000 + i;
     try {
       relay.openPort(port, [4]);
-    } catch (error) {
+    } catch {
       // Somebody else's port, or the last ones are not closed yet.
       await new Promise((resolve) => setTimeout(resolve, 5));
       continue;

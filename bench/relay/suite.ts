@@ -1,0 +1,165 @@
+// The relay against coturn's turnserver: the same client program for both, in namespaces. Figures are relayed datagrams per second of
+// the server's CPU time, and what was lost; the client sends at a fixed rate, so that both have the same work.
+
+import { existsSync } from "node:fs";
+import type { LabHost } from "../../scripts/lab/host.js";
+import { Lab } from "../../scripts/lab/lab.js";
+import type { RelayKind } from "../../scripts/lab/relay-program.js";
+import { runUclient, startTurnServer, type TurnServerProcess } from "../../scripts/lab/turn-programs.js";
+import { median, medianRatio } from "../statistics.js";
+import { processSeconds, residentBytes } from "../tunnel/processes.js";
+
+/** Loads: arguments of turnutils_uclient. Clients send to each other in pairs, so every datagram is relayed twice. */
+export const RELAY_LOADS = {
+  sparse: {
+    title: "50 clients, 1200 bytes, 100 datagrams/s each",
+    args: ["-y", "-m", "50", "-l", "1200", "-n", "300", "-z", "10"],
+  },
+  dense: {
+    title: "50 clients, 1200 bytes, 1000 datagrams/s each",
+    args: ["-y", "-m", "50", "-l", "1200", "-n", "2000", "-z", "1"],
+  },
+  small: {
+    title: "50 clients, 100 bytes, 1000 datagrams/s each",
+    args: ["-y", "-m", "50", "-l", "100", "-n", "2000", "-z", "1"],
+  },
+} as const;
+
+/** Before the first load. */
+const WARM_UP = ["-y", "-m", "50", "-l", "1200", "-n", "100", "-z", "5"] as const;
+
+/** Name of a load. */
+export type RelayLoadName = keyof typeof RELAY_LOADS;
+
+/** What a server did with a load: medians over the rounds. */
+export interface RelayFigure {
+  readonly load: RelayLoadName;
+  readonly server: string;
+  /** Datagrams relayed per second of the server's CPU time. */
+  readonly packetsPerCpuSecond: number;
+  /** Share of the datagrams that did not arrive. */
+  readonly lost: number;
+  /** Bytes of the server's memory after the load. */
+  readonly residentBytes: number;
+  /** The server's datagrams per CPU-second as a multiple of coturn's; absent for coturn. */
+  readonly timesCoturn?: number;
+}
+
+/** Results of the suite. */
+export interface RelaySuiteResult {
+  readonly suite: "relay";
+  readonly rounds: number;
+  readonly figures: readonly RelayFigure[];
+  /** What is not installed, with the command that installs it. */
+  readonly missing: readonly string[];
+}
+
+/** Options of the suite. */
+export interface RelaySuiteOptions {
+  readonly rounds: number;
+  /** Node that runs wirelane; default: this one. */
+  readonly node?: string | undefined;
+  readonly progress: (line: string) => void;
+}
+
+interface Contender {
+  readonly name: string;
+  readonly host: LabHost;
+  readonly server: TurnServerProcess;
+}
+
+interface Sample {
+  readonly packetsPerCpuSecond: number;
+  readonly lost: number;
+  readonly residentBytes: number;
+}
+
+const SERVER = "192.0.2.1";
+const ADVICE = "coturn (bash scripts/install-test-peers.sh)";
+
+/** Measures every load with every server in turn. Takes a minute. @throws Error where namespaces cannot be made. */
+export async function runRelaySuite({ rounds, node, progress }: RelaySuiteOptions): Promise<RelaySuiteResult> {
+  if (!existsSync("/usr/bin/turnutils_uclient")) {
+    progress(`relay: not measured, the load needs ${ADVICE}`);
+    return { suite: "relay", rounds, figures: [], missing: [ADVICE] };
+  }
+  const lab = Lab.create();
+  try {
+    const contenders: Contender[] = [];
+    for (const kind of ["wirelane", "coturn"] as const) contenders.push(await start(lab, kind, node, progress));
+    // Programs compile themselves at their first work: that is not what is measured.
+    for (const { host } of contenders) await runUclient(host, SERVER, ...WARM_UP);
+    return { suite: "relay", rounds, figures: await measureAll(contenders, rounds, progress), missing: [] };
+  } finally {
+    await lab.destroy();
+  }
+}
+
+async function start(lab: Lab, kind: RelayKind, node: string | undefined, progress: (line: string) => void) {
+  const name = kind === "wirelane" ? "wirelane relay" : "coturn turnserver";
+  progress(`relay: starting ${name}`);
+  const relay = lab.host(`${kind}-relay`);
+  const host = lab.host(`${kind}-client`);
+  lab.connect(relay, host, { ipv4: [`${SERVER}/24`, "192.0.2.2/24"] });
+  const server = await startTurnServer(kind, relay, { ipv4: SERVER, ...(node !== undefined && { node }) });
+  return { name, host, server };
+}
+
+async function measureAll(
+  contenders: readonly Contender[],
+  rounds: number,
+  progress: (line: string) => void,
+): Promise<RelayFigure[]> {
+  const figures: RelayFigure[] = [];
+  for (const load of Object.keys(RELAY_LOADS) as RelayLoadName[]) {
+    const samples = contenders.map((): Sample[] => []);
+    for (let round = 1; round <= rounds; round++) {
+      for (const [i, contender] of contenders.entries()) {
+        progress(`relay: round ${round} of ${rounds}, ${RELAY_LOADS[load].title}, ${contender.name}`);
+        samples[i]?.push(await measure(contender, load));
+      }
+    }
+    const speeds = (list: readonly Sample[] = []) => list.map(({ packetsPerCpuSecond }) => packetsPerCpuSecond);
+    const coturn = speeds(samples.at(-1));
+    for (const [i, { name }] of contenders.entries()) {
+      const own = samples[i] ?? [];
+      figures.push({
+        load,
+        server: name,
+        packetsPerCpuSecond: median(speeds(own)),
+        lost: median(own.map(({ lost }) => lost)),
+        residentBytes: median(own.map((sample) => sample.residentBytes)),
+        ...(i < contenders.length - 1 && { timesCoturn: medianRatio(speeds(own), coturn) }),
+      });
+    }
+  }
+  return figures;
+}
+
+async function measure({ host, server }: Contender, load: RelayLoadName): Promise<Sample> {
+  const before = processSeconds([server.pid]);
+  const { sent, received } = await runUclient(host, SERVER, ...RELAY_LOADS[load].args);
+  const seconds = processSeconds([server.pid]) - before;
+  return {
+    packetsPerCpuSecond: (2 * received) / seconds,
+    lost: 1 - received / sent,
+    residentBytes: residentBytes(server.pid),
+  };
+}
+
+/** The results as a table. */
+export function formatRelay({ figures, rounds, missing }: RelaySuiteResult): string {
+  const lines = [`Relay, medians of ${rounds} alternating rounds`];
+  for (const [name, { title }] of Object.entries(RELAY_LOADS)) {
+    const rows = figures.filter(({ load }) => load === name);
+    if (rows.length === 0) continue;
+    lines.push("", `${title.padEnd(48)} datagrams/CPU-s  lost    memory  times coturn`);
+    for (const { server, packetsPerCpuSecond, lost, residentBytes: bytes, timesCoturn } of rows)
+      lines.push(
+        `${server.padEnd(48)} ${packetsPerCpuSecond.toFixed(0).padStart(15)}  ${`${(100 * lost).toFixed(1)} %`.padStart(6)}` +
+          `  ${(bytes / 1e6).toFixed(0).padStart(4)} MB  ${timesCoturn?.toFixed(2).padStart(12) ?? ""}`,
+      );
+  }
+  for (const name of missing) lines.push(`not measured without ${name}`);
+  return `${lines.join("\n")}\n`;
+}
