@@ -12,7 +12,7 @@ import { createLayout, createMemory, type EngineConfig, type Layout } from "../e
 import type { EngineBuild } from "../engine/module.js";
 import type { SharedMemory } from "../engine/webassembly.js";
 import { openTun, type TunDevice, type TunOffloads, type TunOptions } from "../system/linux/tun.js";
-import { bindUdp, type UdpBinding, type UdpOptions, type UdpSockets } from "../system/linux/udp.js";
+import { bindUdp, setMark, type UdpBinding, type UdpOptions, type UdpSockets } from "../system/linux/udp.js";
 import { type Assignment, AssignmentFlag, NO_ASSIGNMENT } from "./control-block.js";
 import { type ExceptionHandler, type ExceptionPump, pumpExceptions } from "./exception-pump.js";
 import { MainPort, type MainPortCounters } from "./main-port.js";
@@ -188,14 +188,19 @@ export class Datapath {
 
   /**
    * Replaces the sockets, with other options where given: another port or mark, or fresh ports after a change of network. When it
-   * resolves the new ones carry all traffic and the old ones are closed. A port that stays the same is closed before it is bound
-   * again; should that fail, there are no sockets until the next attempt.
+   * resolves the new ones carry all traffic and the old ones are closed. Where only the mark changes, the sockets stay. Otherwise a port that
+   * stays the same is closed before it is bound again; should that fail, there are no sockets until the next attempt.
    */
   rebind(changes: Partial<DatapathUdpOptions> = {}): Promise<void> {
     return this.#change(async () => {
       let old = this.#udp;
       const options = { ...this.#udpOptions, ...changes };
-      const { port } = options;
+      const { port, mark = 0 } = options;
+      if (old !== undefined && isBoundAs(old, this.#udpOptions, options)) {
+        setMark(old, mark);
+        this.#udpOptions = options;
+        return;
+      }
       if (port !== 0 && (old?.ipv4?.port === port || old?.ipv6?.port === port)) {
         this.#udp = undefined;
         await this.#release(old);
@@ -305,6 +310,15 @@ export class Datapath {
         (segmentation ? AssignmentFlag.UdpSegmentation : 0),
     };
   }
+}
+
+/** Whether sockets that were bound with `before` may serve for `after`, with another mark. */
+function isBoundAs(binding: UdpBinding, before: DatapathUdpOptions, after: DatapathUdpOptions): boolean {
+  const isSame = before.families === after.families && before.offloads === after.offloads;
+  // Port 0 asks for another one.
+  return (
+    isSame && after.mark !== before.mark && after.port !== 0 && after.port === (binding.ipv4 ?? binding.ipv6)?.port
+  );
 }
 
 function withoutFds(sockets: UdpSockets): SocketReport {

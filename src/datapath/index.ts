@@ -13,3 +13,4 @@ export {
 export type { ExceptionHandler } from "./exception-pump.js";
 export type { MainPortCounters } from "./main-port.js";
 export { WorkerFailure } from "./pool.js";
+export { INTERFACE_REMOVED } from "./tun-port.js";

@@ -10,6 +10,9 @@ import type { DatapathIo } from "./io.js";
 /** Attempts to write a frame while the device has no memory for it. */
 const WRITE_ATTEMPTS = 8;
 
+/** What the error says that ends a datapath whose interface was removed: all that is left of an error on its way between threads is its message. */
+export const INTERFACE_REMOVED = "the interface was removed";
+
 /** Where the type of segmentation is in the virtio header; 0: the frame is one packet. */
 const GSO_TYPE_OFFSET = 1;
 
@@ -137,9 +140,5 @@ function isTransientWriteError(code: number): boolean {
 }
 
 function deviceError(call: string, code: number): SystemCallError {
-  return new SystemCallError(
-    `${call} TUN device`,
-    code,
-    code === Errno.EBADFD ? "the interface was removed" : undefined,
-  );
+  return new SystemCallError(`${call} TUN device`, code, code === Errno.EBADFD ? INTERFACE_REMOVED : undefined);
 }

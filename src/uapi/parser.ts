@@ -18,8 +18,8 @@ import { ERRNO, type ErrorNumber } from "./errno.js";
 /** Longest line in characters; the longest meaningful one has less than a hundred. */
 export const MAX_LINE_LENGTH = 1024;
 
-/** Longest request in characters: every entry of the default tables, several times over. */
-export const MAX_REQUEST_LENGTH = 8 * 1024 * 1024;
+/** Longest request in characters: as many allowed IPs as a device takes, with IPv6 addresses. */
+export const MAX_REQUEST_LENGTH = 32 * 1024 * 1024;
 
 /** A complete request. */
 export type Request =

@@ -64,6 +64,8 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
   /** Both are drained by the owner after every input. */
   #transmits: Transmit[] = [];
   #events: DeviceEvent[] = [];
+  /** Events that have been polled; the list begins anew when all have: one request may bring hundreds of thousands. */
+  #eventsRead = 0;
 
   constructor(options: WireGuardDeviceOptions) {
     this.#options = options;
@@ -99,6 +101,11 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
   /** The sockets are bound to `port` now, perhaps other than before: remembered local addresses are stale. */
   handleBound(port: number): void {
     this.#listenPort = port;
+    for (const record of this.#peers.values()) this.#forgetLocalAddress(record);
+  }
+
+  /** Local addresses or routes have gone: where datagrams of peers came to may be no source any more. */
+  handleNetworkChange(): void {
     for (const record of this.#peers.values()) this.#forgetLocalAddress(record);
   }
 
@@ -193,7 +200,14 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
   }
 
   pollEvent(): DeviceEvent | undefined {
-    return this.#events.shift();
+    const event = this.#events[this.#eventsRead];
+    if (event === undefined) {
+      this.#events = [];
+      this.#eventsRead = 0;
+      return undefined;
+    }
+    this.#eventsRead++;
+    return event;
   }
 
   /** Forgets everything; the device is as new, `connection-removed` and the like follow. */

@@ -1,12 +1,12 @@
 // A WireGuard device in this process: datapath, device and configuration socket put together.
 
 import { writeFileSync } from "node:fs";
-import { Datapath } from "../../datapath/datapath.js";
-import { DEFAULT_ENGINE_CONFIG } from "../../engine/layout.js";
+import { Datapath, INTERFACE_REMOVED } from "../../datapath/index.js";
+import type { EngineConfig } from "../../engine/layout.js";
 import { monotonicNow, unixNow } from "../../system/clock.js";
 import { nodeCrypto, systemRandom } from "../../system/crypto.js";
 import { SystemCallError } from "../../system/linux/errno.js";
-import { changeLink, findLink, getLink } from "../../system/linux/rtnetlink/links.js";
+import { changeLink, getLink } from "../../system/linux/rtnetlink/links.js";
 import { NetlinkSocket } from "../../system/linux/rtnetlink/netlink.js";
 import { ERRNO, type ErrorNumber } from "../../uapi/errno.js";
 import { socketPath, UapiServer } from "../../uapi/server.js";
@@ -18,12 +18,27 @@ import { Driver } from "../common/driver.js";
 import { forcedBuild } from "../common/engine-build.js";
 import { DeviceDataplane } from "./device-dataplane.js";
 import type { DeviceLog } from "./log.js";
+import { SourceWatch } from "./source-watch.js";
 
 /** MTU of a new interface in bytes, that of all WireGuard implementations: 1500 less the outer headers over IPv6, rounded. */
 const DEFAULT_MTU = 1420;
 
 /** How often removed table entries are looked after, in milliseconds. */
 const RECLAIM_INTERVAL = 1000;
+
+/**
+ * Capacities: ten thousand peers with their sessions, and a table of routes of the size of the internet's cores in one peer's allowed IPs. What is not
+ * used costs address space, not memory. Devices have no filters.
+ */
+const DEVICE_CONFIG: Omit<EngineConfig, "workers"> = {
+  connections: 16_384,
+  sessions: 65_536,
+  paths: 32_768,
+  routes: 524_288,
+  filters: 1,
+  rules: 1,
+  ringBytes: 1024 * 1024,
+};
 
 /** What to run. */
 export interface DeviceProgramOptions {
@@ -52,6 +67,7 @@ export class DeviceProgram {
   readonly #driver: Driver<DeviceEvent>;
   readonly #reclaimTimer: NodeJS.Timeout;
   #server: UapiServer | undefined;
+  #sourceWatch: SourceWatch | undefined;
 
   private constructor(
     options: DeviceProgramOptions,
@@ -94,22 +110,24 @@ export class DeviceProgram {
     const ended = new Promise<DeviceEnd>((resolve) => {
       end = resolve;
     });
-    let name = interfaceName;
     const datapath = await Datapath.start({
-      engine: { ...DEFAULT_ENGINE_CONFIG, workers },
+      engine: { ...DEVICE_CONFIG, workers },
       build: forcedBuild(),
       tun: { name: interfaceName },
       udp: { port: 0 },
-      onFailure: (error) => end(interfaceExists(name) ? { type: "failed", error } : { type: "interface-removed" }),
+      // The interface may be in another network namespace: that it is not found here would say nothing.
+      onFailure: (error) =>
+        end(error.message.includes(INTERFACE_REMOVED) ? { type: "interface-removed" } : { type: "failed", error }),
     });
     let program: DeviceProgram | undefined;
     try {
-      name = datapath.tun?.name ?? interfaceName;
+      const name = datapath.tun?.name ?? interfaceName;
       setMtu(name, DEFAULT_MTU);
       log.info(`packet engine: ${datapath.build.build} (${datapath.build.reason})`);
       for (const missing of datapath.missingFamilies) log.warn(missing);
       const dataplane = await DeviceDataplane.create(datapath, (table) => log.warn(`table full: ${table}`));
       program = new DeviceProgram(options, datapath, dataplane, ended);
+      program.#watchSources();
       await program.#listen(name, () => end({ type: "socket-removed" }));
       if (options.nameFile !== undefined) writeFileSync(options.nameFile, `${name}\n`, { mode: 0o400 });
       log.info(`device ${name} is ready`);
@@ -123,10 +141,22 @@ export class DeviceProgram {
   /** Ends the device: the configuration socket, all sessions, the interface. */
   async stop(): Promise<void> {
     clearInterval(this.#reclaimTimer);
+    this.#sourceWatch?.stop();
     await this.#server?.close();
     this.#driver.stop();
     this.#device.close(monotonicNow());
     await this.#datapath.stop();
+  }
+
+  /** Without it a source address that has gone is noticed by the timers of WireGuard only. */
+  #watchSources(): void {
+    const report = (error: Error) => this.#log.error("cannot see how the network changes", error);
+    try {
+      this.#sourceWatch = new SourceWatch(() => this.#driver.input(() => this.#device.handleNetworkChange()), report);
+    } catch (error) {
+      if (!(error instanceof SystemCallError)) throw error;
+      report(error);
+    }
   }
 
   async #listen(interfaceName: string, onRemoved: () => void): Promise<void> {
@@ -183,15 +213,6 @@ function setMtu(interfaceName: string, mtu: number): void {
   const netlink = NetlinkSocket.open();
   try {
     changeLink(netlink, getLink(netlink, interfaceName).index, { mtu });
-  } finally {
-    netlink.close();
-  }
-}
-
-function interfaceExists(name: string): boolean {
-  const netlink = NetlinkSocket.open();
-  try {
-    return findLink(netlink, name) !== undefined;
   } finally {
     netlink.close();
   }

@@ -111,6 +111,15 @@ export function bindUdp(options: UdpOptions): UdpBinding {
 }
 
 /**
+ * Changes the mark of all outgoing datagrams of bound sockets; 0: none.
+ *
+ * @throws {@link SystemCallError} EPERM
+ */
+export function setMark(binding: UdpBinding, mark: number): void {
+  for (const sockets of [binding.ipv4, binding.ipv6]) for (const fd of sockets?.fds ?? []) markSocket(fd, mark);
+}
+
+/**
  * Whether this kernel's UDP segmentation delivers what was sent. Linux 7.0 to 7.1.4 corrupt sends whose datagrams are all of one
  * length (field notes, section 2.5).
  *
@@ -202,12 +211,14 @@ function configure(fd: number, family: AddressFamily, mark: number | undefined):
     setInteger(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1, "IPV6_RECVPKTINFO");
     setInteger(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE, "IPV6_MTU_DISCOVER");
   }
-  if (mark !== undefined) {
-    if (setsockoptInteger(fd, SOL_SOCKET, SO_MARK, mark) === -1)
-      throw new SystemCallError("setsockopt SO_MARK", errno(), "marking datagrams needs CAP_NET_ADMIN");
-  }
+  if (mark !== undefined) markSocket(fd, mark);
   setBufferSize(fd, SO_RCVBUFFORCE, SO_RCVBUF, RECEIVE_BUFFER_SIZE, "SO_RCVBUF");
   setBufferSize(fd, SO_SNDBUFFORCE, SO_SNDBUF, SEND_BUFFER_SIZE, "SO_SNDBUF");
+}
+
+function markSocket(fd: number, mark: number): void {
+  if (setsockoptInteger(fd, SOL_SOCKET, SO_MARK, mark) === -1)
+    throw new SystemCallError("setsockopt SO_MARK", errno(), "marking datagrams needs CAP_NET_ADMIN");
 }
 
 /** Beyond the system's limit where we may, else as much as the limit gives (net.core.rmem_max, wmem_max). */
