@@ -117,7 +117,8 @@ test("port and mark are changed under traffic", options, async () => {
     await new Promise((resolve) => setTimeout(resolve, 300));
     await wg(one.host, ["set", one.device, "listen-port", port]);
   }
-  assert.ok((await lostWithPorts) <= 10);
+  // Those on their way to a port that is none any more, at 100 per second.
+  assert.ok((await lostWithPorts) <= 30);
   assert.equal((await show(two, "endpoints"))[1], `${OUTER[4][0]}:50002`);
   await ping(two, one);
 });
