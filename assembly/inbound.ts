@@ -1,6 +1,6 @@
 // From the peers to the TUN device: split, classify, open, check, coalesce.
 //
-//    datagram ─► session? young? counter unseen? ─► batch of one session ─► open in place ─► mark the counter ─► deliver
+//    datagram ─► session? young? counter unseen? ─► batch ─► open in place ─► mark the counter ─► deliver
 //    deliver:  cut to the inner length ─► no fragment ─► source routed to this connection ─► filters ─► frame for the TUN
 //
 // A packet is opened where it lies. What is delivered alone goes to the TUN device from there: its virtio_net_hdr takes the
@@ -8,7 +8,7 @@
 
 import { Drop, Exception, NONE } from "./abi";
 import { OPEN_COUNTER, OPEN_DESCRIPTOR_SIZE, OPEN_DESTINATION, OPEN_LENGTH, OPEN_OK, OPEN_SOURCE } from "./aead/abi";
-import { openPackets } from "./aead/index";
+import { openMixed, openPackets } from "./aead/index";
 import {
   beginException,
   endException,
@@ -82,9 +82,11 @@ import {
   OPEN_COUNT,
   OPEN_DESCRIPTORS,
   OPEN_INDEX,
+  OPEN_KEYS,
   OPEN_LIMIT,
   OPEN_MESSAGES,
   OPEN_SESSION,
+  OPEN_SESSIONS,
   RECEIVE_AUX,
   RECEIVE_AUX_SIZE,
   RECEIVE_BUFFER_SIZE,
@@ -221,7 +223,8 @@ function handleTransport(region: u32, aux: u32, datagram: u32, length: u32): voi
       pushUnknown(region, aux, datagram, length, index);
       return;
     }
-    openBatch(region);
+    // Jobs are of one session.
+    if (load<u32>(region, OPEN_LIMIT) == JOB_PACKETS) openBatch(region);
     session = sessionAt(region, slot);
     store<u32>(region, <u32>session, OPEN_SESSION);
     store<u32>(region, index, OPEN_INDEX);
@@ -246,6 +249,7 @@ function handleTransport(region: u32, aux: u32, datagram: u32, length: u32): voi
   store<u32>(descriptor, length - WIREGUARD_HEADER_SIZE - TAG_SIZE, OPEN_LENGTH);
   store<u64>(descriptor, counter, OPEN_COUNTER);
   store<u32>(region + OPEN_MESSAGES + 4 * count, <u32>aux);
+  store<u32>(region + OPEN_SESSIONS + 4 * count, <u32>session);
   store<u32>(region, count + 1, OPEN_COUNT);
 }
 
@@ -264,7 +268,7 @@ function openBatch(region: u32): void {
   const count = load<u32>(region, OPEN_COUNT);
   if (count == 0) return;
   store<u32>(region, 0, OPEN_COUNT);
-  const session = load<u32>(region, OPEN_SESSION);
+  const session = load<u32>(region + OPEN_SESSIONS);
   const descriptors = region + OPEN_DESCRIPTORS;
   if (load<u32>(region, OPEN_LIMIT) == JOB_PACKETS) {
     while (hasJobs(region) && oldestDone(region) != 0) acceptJob(region, oldestDone(region));
@@ -272,8 +276,36 @@ function openBatch(region: u32): void {
     postOpening(region, session, descriptors, region + OPEN_MESSAGES, count);
     return;
   }
-  openPackets(count, session + SESSION_RECEIVE_KEY, descriptors, region + SCRATCH);
-  accept(region, session, descriptors, region + OPEN_MESSAGES, count);
+  const first = sameSession(region, 0, count);
+  if (first == count) openPackets(count, session + SESSION_RECEIVE_KEY, descriptors, region + SCRATCH);
+  else openSeveral(region, count);
+  // In the order in which they came.
+  for (let from: u32 = 0; from < count; ) {
+    const end = from == 0 ? first : sameSession(region, from, count);
+    const messages = region + OPEN_MESSAGES + 4 * from;
+    accept(region, sessionOf(region, from), descriptors + from * OPEN_DESCRIPTOR_SIZE, messages, end - from);
+    from = end;
+  }
+}
+
+/** Opens packets of several sessions. */
+function openSeveral(region: u32, count: u32): void {
+  const keys = region + OPEN_KEYS;
+  for (let i: u32 = 0; i < count; i++) store<u32>(keys + 4 * i, sessionOf(region, i) + SESSION_RECEIVE_KEY);
+  openMixed(count, keys, region + OPEN_DESCRIPTORS, region + SCRATCH);
+}
+
+/** The session of a packet of the batch. */
+function sessionOf(region: u32, i: u32): u32 {
+  return load<u32>(region + OPEN_SESSIONS + 4 * i);
+}
+
+/** The end of the packets from `from` on that are of one session. */
+function sameSession(region: u32, from: u32, count: u32): u32 {
+  const session = sessionOf(region, from);
+  let end = from + 1;
+  while (end < count && sessionOf(region, end) == session) end++;
+  return end;
 }
 
 /** Accepts what a job, the oldest, has opened. */

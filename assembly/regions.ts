@@ -61,13 +61,15 @@ export const MEMO_TARGET = 648;
 export const MEMO_HIGH = 656;
 export const MEMO_LOW = 664;
 
-// Packets that are in their place in a transmit queue but not sealed yet: all of one session, with consecutive counters.
+// Packets that are in their place in a transmit queue but not sealed yet.
 /** u32: number of them. */
 export const PENDING_COUNT = 704;
-/** u32: address of the session record. */
+/** u32: address of the session record of the last announced. */
 export const PENDING_SESSION = 708;
-/** u64: counter of the first. */
+/** u64: counter of the next. */
 export const PENDING_COUNTER = 712;
+/** u32: 1 when they are not all of one session and family with consecutive counters. */
+export const PENDING_MIXED = 744;
 /** u32 each: family of the transmit queue they are in, and message of the first. */
 export const PENDING_FAMILY = 736;
 export const PENDING_MESSAGE = 740;
@@ -140,6 +142,14 @@ export const OPEN_DESCRIPTORS = SEAL_DESCRIPTORS + 8 * MAX_SEAL;
 export const MAX_OPEN = 128;
 /** u32 per packet to open: address of the aux record of the message that it came in. */
 export const OPEN_MESSAGES = OPEN_DESCRIPTORS + 24 * MAX_OPEN;
+
+/** u32 per packet to open: address of its session's record. */
+export const OPEN_SESSIONS = OPEN_MESSAGES + 4 * MAX_OPEN;
+/** u32 per packet to open: address of its key, while a batch has several. */
+export const OPEN_KEYS = OPEN_SESSIONS + 4 * MAX_OPEN;
+/** u32 and u64 per packet to seal: address of its key, and its counter. */
+export const SEAL_KEYS = OPEN_KEYS + 4 * MAX_OPEN;
+export const SEAL_COUNTERS = SEAL_KEYS + 4 * MAX_SEAL;
 
 // ---- TUN ----------------------------------------------------------------------------------------------------------------------
 

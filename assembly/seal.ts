@@ -2,7 +2,7 @@
 // whoever hands the datagrams on, or lets go of the session, seals what waits.
 
 import { SEAL_DESCRIPTOR_SIZE, SEAL_LENGTH, SEAL_TEXT } from "./aead/abi";
-import { sealPackets } from "./aead/index";
+import { sealMixed, sealPackets } from "./aead/index";
 import { finishJobs, isShared, postSealing } from "./jobs";
 import { SESSION_SEND_COUNTER, SESSION_SEND_KEY } from "./records";
 import {
@@ -11,9 +11,12 @@ import {
   PENDING_COUNTER,
   PENDING_FAMILY,
   PENDING_MESSAGE,
+  PENDING_MIXED,
   PENDING_SESSION,
   SCRATCH,
+  SEAL_COUNTERS,
   SEAL_DESCRIPTORS,
+  SEAL_KEYS,
 } from "./regions";
 
 /** Waiting packets that are worth a batch. */
@@ -43,16 +46,12 @@ export function takeCounters(session: u32, count: u32): u64 {
 
 /** Announces packets with counters from `first` on, in this order, to be sealed with a session, in a family's transmit queue. */
 export function beginPending(region: u32, session: u32, first: u64, family: u32): void {
-  const count = load<u32>(region, PENDING_COUNT);
-  if (count != 0) {
-    if (
-      <u32>session == load<u32>(region, PENDING_SESSION) &&
-      first == load<u64>(region, PENDING_COUNTER) + <u64>count &&
-      family == load<u32>(region, PENDING_FAMILY)
-    )
-      return;
-    sealPending(region);
-  }
+  const follows =
+    <u32>session == load<u32>(region, PENDING_SESSION) &&
+    first == load<u64>(region, PENDING_COUNTER) &&
+    family == load<u32>(region, PENDING_FAMILY);
+  if (load<u32>(region, PENDING_COUNT) == 0) store<u32>(region, 0, PENDING_MIXED);
+  else if (!follows) store<u32>(region, 1, PENDING_MIXED);
   store<u32>(region, <u32>session, PENDING_SESSION);
   store<u64>(region, first, PENDING_COUNTER);
   store<u32>(region, family, PENDING_FAMILY);
@@ -66,6 +65,10 @@ export function addPending(region: u32, text: u32, length: u32, message: u32): v
   const descriptor = region + SEAL_DESCRIPTORS + count * SEAL_DESCRIPTOR_SIZE;
   store<u32>(descriptor, <u32>text, SEAL_TEXT);
   store<u32>(descriptor, length, SEAL_LENGTH);
+  const counter = load<u64>(region, PENDING_COUNTER);
+  store<u32>(region + SEAL_KEYS + (count << 2), load<u32>(region, PENDING_SESSION) + SESSION_SEND_KEY);
+  store<u64>(region + SEAL_COUNTERS + (count << 3), counter);
+  store<u64>(region, counter + 1, PENDING_COUNTER);
   store<u32>(region, count + 1, PENDING_COUNT);
 }
 
@@ -73,17 +76,22 @@ export function addPending(region: u32, text: u32, length: u32, message: u32): v
 export function sealPending(region: u32): void {
   const count = load<u32>(region, PENDING_COUNT);
   if (count == 0) return;
-  const first = load<u64>(region, PENDING_COUNTER);
-  const session = load<u32>(region, PENDING_SESSION);
+  store<u32>(region, 0, PENDING_COUNT);
   const descriptors = region + SEAL_DESCRIPTORS;
+  const counters = region + SEAL_COUNTERS;
+  if (load<u32>(region, PENDING_MIXED)) {
+    sealMixed(count, region + SEAL_KEYS, counters, descriptors, region + SCRATCH);
+    store<u32>(region, 0, PENDING_MIXED);
+    return;
+  }
+  const session = load<u32>(region, PENDING_SESSION);
+  const first = load<u64>(counters);
   if (count >= SHARED_BATCH && isShared(region)) {
     const family = load<u32>(region, PENDING_FAMILY);
     postSealing(region, session, first, descriptors, count, family, load<u32>(region, PENDING_MESSAGE));
   } else {
     sealPackets(count, session + SESSION_SEND_KEY, first, descriptors, region + SCRATCH);
   }
-  store<u32>(region, 0, PENDING_COUNT);
-  store<u64>(region, first + <u64>count, PENDING_COUNTER);
 }
 
 /** Seals what waits, and sees that everything is sealed. */

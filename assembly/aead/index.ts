@@ -25,7 +25,7 @@ import {
 import { openTogether, packetsTogether, sealTogether } from "./lanes";
 import { HIGH_BIT, POLY_STATE_SIZE, polyBlocks, polyFinish, polyInit } from "./poly1305";
 import { HELD_BACK, IDLE, LANE_AREAS, NULL_STATE, POLY, SCRATCH_END } from "./scratch";
-import { setKey } from "./setup";
+import { setKey, setLaneKey } from "./setup";
 import { openSingle, sealSingle } from "./single";
 import { copyShort, wipe } from "./tail";
 
@@ -40,16 +40,24 @@ const WIPE_ALL: u32 = NULL_STATE;
  * Reads and writes text[0, length + 16) of each packet and nothing around it.
  */
 export function sealPackets(count: u32, key: usize, firstCounter: u64, descriptors: usize, scratch: usize): void {
-  seal(count, <u32>key, firstCounter, <u32>descriptors, <u32>scratch);
+  seal(count, 0, <u32>key, 0, firstCounter, <u32>descriptors, <u32>scratch);
 }
 
-function seal(count: u32, key: u32, firstCounter: u64, descriptors: u32, scratch: u32): void {
+/** The same for packets with keys and counters of their own: `keys` points to the address of each's key, `counters` to its counter (u64). */
+export function sealMixed(count: u32, keys: u32, counters: u32, descriptors: u32, scratch: u32): void {
+  if (count) seal(count, keys, load<u32>(keys), counters, 0, descriptors, scratch);
+}
+
+function seal(count: u32, keys: u32, key: u32, counters: u32, firstCounter: u64, descriptors: u32, scratch: u32): void {
   let used = WIPE_SINGLE;
+  let current = key;
   begin(scratch, key);
   while (count) {
     let sealed = packetsTogether(count, descriptors + SEAL_LENGTH, SEAL_DESCRIPTOR_SIZE);
+    if (keys) current = useKeys(max<u32>(1, sealed), keys, current, scratch);
+    if (counters) firstCounter = load<u64>(counters);
     if (sealed) {
-      sealTogether(sealed, firstCounter, descriptors, scratch);
+      sealTogether(sealed, counters, firstCounter, descriptors, scratch);
       used = WIPE_ALL;
     } else {
       const text = load<u32>(descriptors, SEAL_TEXT);
@@ -58,6 +66,8 @@ function seal(count: u32, key: u32, firstCounter: u64, descriptors: u32, scratch
       sealed = 1;
     }
     firstCounter += sealed;
+    if (counters) counters += sealed << 3;
+    if (keys) keys += sealed << 2;
     descriptors += sealed * SEAL_DESCRIPTOR_SIZE;
     count -= sealed;
   }
@@ -70,14 +80,21 @@ function seal(count: u32, key: u32, firstCounter: u64, descriptors: u32, scratch
  * destination[0, length) and nothing around it; source and destination of a packet are equal or do not overlap.
  */
 export function openPackets(count: u32, key: usize, descriptors: usize, scratch: usize): void {
-  open(count, <u32>key, <u32>descriptors, <u32>scratch);
+  open(count, 0, <u32>key, <u32>descriptors, <u32>scratch);
 }
 
-function open(count: u32, key: u32, descriptors: u32, scratch: u32): void {
+/** The same for packets with keys of their own: `keys` points to the address of each's key. */
+export function openMixed(count: u32, keys: u32, descriptors: u32, scratch: u32): void {
+  if (count) open(count, keys, load<u32>(keys), descriptors, scratch);
+}
+
+function open(count: u32, keys: u32, key: u32, descriptors: u32, scratch: u32): void {
   let used = WIPE_SINGLE;
+  let current = key;
   begin(scratch, key);
   while (count) {
     let opened = packetsTogether(count, descriptors + OPEN_LENGTH, OPEN_DESCRIPTOR_SIZE);
+    if (keys) current = useKeys(max<u32>(1, opened), keys, current, scratch);
     if (opened) {
       openTogether(opened, descriptors, scratch);
       used = WIPE_ALL;
@@ -90,6 +107,7 @@ function open(count: u32, key: u32, descriptors: u32, scratch: u32): void {
       store<u32>(descriptors, <u32>ok, OPEN_OK);
       opened = 1;
     }
+    if (keys) keys += opened << 2;
     descriptors += opened * OPEN_DESCRIPTOR_SIZE;
     count -= opened;
   }
@@ -150,6 +168,22 @@ export function poly1305Tag(oneTimeKey: u32, message: u32, length: u32, tag: u32
     polyBlocks(poly, scratch + IDLE, 1, 0);
   }
   polyFinish(poly, tag);
+}
+
+/**
+ * Sets the keys of the next `count` packets. `current` is the key that all lanes have, 0 when they have different ones; returns what it
+ * is afterwards.
+ */
+function useKeys(count: u32, keys: u32, current: u32, scratch: u32): u32 {
+  const first = load<u32>(keys);
+  let same = true;
+  for (let i: u32 = 1; i < count; i++) if (load<u32>(keys + (i << 2)) != first) same = false;
+  if (same) {
+    if (first != current) setKey(scratch, first);
+    return first;
+  }
+  for (let lane: u32 = 0; lane < count; lane++) setLaneKey(scratch, lane, load<u32>(keys + (lane << 2)));
+  return 0;
 }
 
 function begin(scratch: u32, key: u32): void {

@@ -67,8 +67,11 @@ export function packetsTogether(count: u32, lengths: u32, stride: u32): u32 {
   return longest * LANES <= costSingly ? together : 0;
 }
 
-/** Seals the `count` <= LANES packets of `descriptors` with the counters from `firstCounter` on. The key has been set. */
-export function sealTogether(count: u32, firstCounter: u64, descriptors: u32, scratch: u32): void {
+/**
+ * Seals the `count` <= LANES packets of `descriptors` with the counters at `counters` (u64 each), or, where that is 0, from `firstCounter` on. The keys
+ * have been set.
+ */
+export function sealTogether(count: u32, counters: u32, firstCounter: u64, descriptors: u32, scratch: u32): void {
   let longest: u32 = 0;
   let shortest = u32.MAX_VALUE;
   for (let lane: u32 = 0; lane < count; lane++) {
@@ -76,7 +79,7 @@ export function sealTogether(count: u32, firstCounter: u64, descriptors: u32, sc
     const length = load<u32>(descriptor, SEAL_LENGTH);
     const rest = length & (BLOCK - 1);
     copyShort(area(scratch, lane) + TAIL, load<u32>(descriptor, SEAL_TEXT) + length - rest, rest);
-    setLaneNonce(scratch, lane, firstCounter + lane);
+    setLaneNonce(scratch, lane, counters == 0 ? firstCounter + lane : load<u64>(counters + (lane << 3)));
     longest = max<u32>(longest, length);
     shortest = min<u32>(shortest, length);
   }
@@ -130,7 +133,7 @@ function setSealPoly(count: u32, descriptors: u32, at: u32, scratch: u32): void 
   }
 }
 
-/** Opens the `count` <= LANES packets of `descriptors`. The key has been set. */
+/** Opens the `count` <= LANES packets of `descriptors`. The keys have been set. */
 export function openTogether(count: u32, descriptors: u32, scratch: u32): void {
   let longest: u32 = 0;
   let shortest = u32.MAX_VALUE;

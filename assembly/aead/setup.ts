@@ -19,6 +19,12 @@ import {
   STATE,
 } from "./scratch";
 
+/** Writes another key for one lane than for the others. `setKey` has been called, and is to be called before all have one key again. */
+export function setLaneKey(scratch: u32, lane: u32, key: u32): void {
+  const words = scratch + INITIAL + 4 * ROW + (lane << 2);
+  for (let i: u32 = 0; i < 8; i++) store<u32>(words + i * ROW, load<u32>(key + (i << 2)));
+}
+
 /** The constants "expand 32-byte k" and the key, for all lanes. */
 export function setKey(scratch: u32, key: u32): void {
   v128.store(scratch, i32x4(0x61707865, 0x3320646e, 0x79622d32, 0x6b206574), STATE);

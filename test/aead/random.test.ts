@@ -17,6 +17,9 @@ let lanes: number;
 const SCRATCH = 0x10000;
 const KEY = 0x1f000;
 const DESCRIPTORS = 0x1f100;
+const KEY_ADDRESSES = 0x1e000;
+const COUNTERS = 0x1e200;
+const MIXED_KEYS = 0x1e400;
 const PACKETS = 0x20000;
 const PLAINTEXTS = 0x60000;
 const AREA = 0x40000;
@@ -231,6 +234,55 @@ for (const engine of ENGINES) {
         for (let bit = 0; bit < 8 * packet.sealed.length; bit++) {
           checkOpen(key, [packet], bit % 2 === 0, () => bit, `bit ${bit} of ${length}`);
         }
+      }
+    });
+
+    test("packets with keys and counters of their own, in batches of 1 to 40", () => {
+      const random = seededRandom(9);
+      for (let round = 0; round < 1500; round++) {
+        const count = 1 + randomBelow(random, 40);
+        const longest = [64, 300, 1500][round % 3] ?? 64;
+        const equal = randomBelow(random, 2) === 0 ? randomBelow(random, longest + 1) : -1;
+        const keys = Array.from({ length: 1 + randomBelow(random, 4) }, () => random.bytes(32));
+        const ofPacket = Array.from({ length: count }, () => randomBelow(random, keys.length));
+        for (const [i, key] of keys.entries()) bytes.set(key, MIXED_KEYS + 32 * i);
+        let address = PACKETS + GAP;
+        const packets = ofPacket.map((key, i) => {
+          const plaintext = random.bytes(equal >= 0 ? equal : randomBelow(random, longest + 1));
+          const counter = Buffer.from(random.bytes(8)).readBigUInt64LE();
+          const sealed = reference(keys[key] ?? new Uint8Array(32), counter, plaintext);
+          const packet = { address, counter, plaintext, sealed };
+          view.setUint32(KEY_ADDRESSES + 4 * i, MIXED_KEYS + 32 * key, true);
+          view.setBigUint64(COUNTERS + 8 * i, counter, true);
+          view.setUint32(DESCRIPTORS + 8 * i, address, true);
+          view.setUint32(DESCRIPTORS + 8 * i + 4, plaintext.length, true);
+          address += plaintext.length + TAG + GAP;
+          return packet;
+        });
+        const what = `${count} packets of ${keys.length} keys, round ${round}`;
+        bytes.fill(FILLER, PACKETS, PACKETS + AREA);
+        for (const { address: at, plaintext } of packets) bytes.set(plaintext, at);
+        aead.sealMixed(count, KEY_ADDRESSES, COUNTERS, DESCRIPTORS, SCRATCH);
+        const sealed = packets.map(({ address: at, sealed: text }) => [at, text] as const);
+        assertArea(PACKETS, sealed, `seal, ${what}`);
+        assertWiped();
+        const forged = randomBelow(random, count + 1);
+        for (const [i, { address: at, plaintext, counter }] of packets.entries()) {
+          const descriptor = DESCRIPTORS + 24 * i;
+          view.setUint32(descriptor, at, true);
+          view.setUint32(descriptor + 4, at, true);
+          view.setUint32(descriptor + 8, plaintext.length, true);
+          view.setUint32(descriptor + 12, 0xffffffff, true);
+          // Another counter is a forgery like any other.
+          view.setBigUint64(descriptor + 16, i === forged ? counter ^ 1n : counter, true);
+        }
+        aead.openMixed(count, KEY_ADDRESSES, DESCRIPTORS, SCRATCH);
+        const opened = packets.map(({ address: at, plaintext }, i) => {
+          assert.equal(view.getUint32(DESCRIPTORS + 24 * i + 12, true), i === forged ? 0 : 1, what);
+          return [at, i === forged ? new Uint8Array(plaintext.length) : plaintext] as const;
+        });
+        assertArea(PACKETS, [...sealed, ...opened], `open, ${what}`);
+        assertWiped();
       }
     });
 

@@ -9,6 +9,8 @@ import { setFlagsFromString } from "node:v8";
 export interface AeadExports {
   sealPackets(count: number, key: number, firstCounter: bigint, descriptors: number, scratch: number): void;
   openPackets(count: number, key: number, descriptors: number, scratch: number): void;
+  sealMixed(count: number, keys: number, counters: number, descriptors: number, scratch: number): void;
+  openMixed(count: number, keys: number, descriptors: number, scratch: number): void;
   sealMessage(
     key: number,
     nonceHead: number,
