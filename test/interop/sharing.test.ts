@@ -1,6 +1,7 @@
 // Devices whose workers share a connection (assembly/jobs.ts): what one flow carries arrives complete, and in order.
 
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { afterEach, test } from "node:test";
 import { MAIN, programSkip, type WireGuardProgram } from "../support/wireguard-programs.js";
@@ -28,10 +29,13 @@ interface Report {
 /** One second of iperf3 from one side to the other. */
 async function iperf(from: Side, to: Side, ...options: string[]): Promise<Report["end"]> {
   const server = to.host.spawn("iperf3", ["-s", "-1", "--forceflush"], { stdio: ["ignore", "pipe", "inherit"] });
+  const ended = once(server, "exit");
   await new Promise((resolve) => server.stdout?.once("data", resolve));
   const { stdout } = await from.host.run("iperf3", ["-c", `10.77.0.${to.number}`, "-t", "1", "-J", ...options], {
     timeout: 20_000,
   });
+  // The next one needs the port.
+  await ended;
   return (JSON.parse(stdout) as Report).end;
 }
 
