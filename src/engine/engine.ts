@@ -33,6 +33,7 @@ import {
   SEGMENTATION_OFFLOAD,
   SESSION_INDEX,
   SESSIONS,
+  TOUCHED,
   TUN_FRAME,
   TUN_FRAME_CAPACITY,
 } from "../../assembly/regions.js";
@@ -201,6 +202,7 @@ export class Engine implements WorkerEngine {
       [FILTERS, layout.filters],
       [FILTER_SETS, layout.filterSets],
       [DOOR, layout.door],
+      [TOUCHED, layout.touched],
       [RING_SIZE, layout.config.ringBytes],
       [SEGMENTATION_OFFLOAD, 1],
       [MERGE_TCP, 0],

@@ -15,7 +15,8 @@ import type { Crypto } from "../base/crypto.js";
 import { Deadlines } from "../base/deadlines.js";
 import type { Random } from "../base/random.js";
 import type { StateMachine, Transmit } from "../base/state-machine.js";
-import type { Instant } from "../base/time.js";
+import { earliest, type Instant } from "../base/time.js";
+import { ActivityPoll } from "./activity-poll.js";
 import { AllowedIps } from "./allowed-ips.js";
 import type { ConfigurationError, DeviceChange, DeviceConfiguration, PeerChange } from "./configuration.js";
 import { KEY_LENGTH } from "./constants.js";
@@ -56,6 +57,7 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
   readonly #peers = new Map<PeerName, PeerRecord>();
   readonly #byIndex = new Map<PeerIndex, PeerRecord>();
   readonly #deadlines = new Deadlines<PeerRecord>();
+  readonly #activityPoll = new ActivityPoll();
   readonly #allowedIps = new AllowedIps<PeerRecord>();
   #identity: LocalIdentity | undefined;
   #receiver: HandshakeReceiver | undefined;
@@ -176,15 +178,18 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
     this.#drain(record, now);
   }
 
-  /** What a peer's connection has carried. To be fed for all of them before each {@link handleTimeout}. */
+  /** What a peer's connection has carried. To be fed before each {@link handleTimeout} for all of those that have carried something. */
   handleActivity(name: PeerName, activity: ConnectionActivity, now: Instant): void {
     const record = this.#peers.get(name);
     if (record === undefined) return;
     record.activity = activity;
-    record.peer?.handleActivity(activity, now);
+    if (record.peer === undefined) return;
+    record.peer.handleActivity(activity, now);
+    this.#deadlines.set(record, record.peer.pollTimeout());
   }
 
   handleTimeout(now: Instant): void {
+    this.#activityPoll.handleTimeout(now);
     for (const record of this.#deadlines.takeDue(now)) {
       record.peer?.handleTimeout(now);
       this.#drain(record, now);
@@ -192,7 +197,7 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
   }
 
   pollTimeout(): Instant | undefined {
-    return this.#deadlines.next();
+    return earliest(this.#deadlines.next(), this.#activityPoll.pollTimeout());
   }
 
   pollTransmit(): Transmit | undefined {
@@ -352,6 +357,7 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
     if (peer === undefined) return;
     peer.close();
     for (let event = peer.pollEvent(); event !== undefined; event = peer.pollEvent()) {
+      this.#activityPoll.handleEvent(event);
       if (event.type === "session-removed") this.#events.push({ ...event, connection: record.name });
     }
     this.#byIndex.delete(peer.index);
@@ -421,6 +427,7 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
 
   #handlePeerEvent(record: PeerRecord, event: PeerEvent, now: Instant): void {
     const connection = record.name;
+    this.#activityPoll.handleEvent(event);
     switch (event.type) {
       case "session-established":
       case "session-current":
