@@ -91,9 +91,14 @@ export class ServerAllocation {
     return channel?.isBound === true ? channel : undefined;
   }
 
+  /** Whether {@link permit} would find room. */
+  hasRoomFor(ip: IpAddress): boolean {
+    return this.#permissions.has(ip.key) || this.#permissions.size < MAX_PERMISSIONS;
+  }
+
   /** Lets a peer's address send, from any port. @returns false when there are too many. */
   permit(ip: IpAddress, now: Instant): boolean {
-    if (!this.#permissions.has(ip.key) && this.#permissions.size >= MAX_PERMISSIONS) return false;
+    if (!this.hasRoomFor(ip)) return false;
     this.#permissions.set(ip.key, now + PERMISSION_LIFETIME);
     return true;
   }
