@@ -157,7 +157,7 @@ for (const engine of ENGINES) {
       lanes = engine === "wide" ? 8 : 4;
     });
 
-    test("every length from 0 to 2000, one packet", () => {
+    test("every length from 0, the empty message of spec 02, 15.4.7, to 2000, one packet", () => {
       const random = seededRandom(1);
       for (let length = 0; length <= 2000; length++) checkBatch(random, [length], `length ${length}`);
     });

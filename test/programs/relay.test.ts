@@ -8,7 +8,7 @@ import type { AddressInfo } from "node:net";
 import { type TestContext, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { type RawData, type WebSocket, WebSocketServer } from "ws";
-import { formatThroughput } from "../../src/programs/relay/throughput.js";
+import { formatBytes, formatThroughput } from "../../src/programs/relay/throughput.js";
 import {
   ChannelNumber,
   Lifetime,
@@ -47,6 +47,10 @@ test("spec 03, 8.3.31: throughput as people read it", () => {
     [1e15, "1000.00 TB/s"],
   ] as const)
     assert.equal(formatThroughput(bytes), text);
+});
+
+test("spec 02, 15.1.6: bytes as people read them", () => {
+  assert.deepEqual([0, 1000, 12_500_000].map(formatBytes), ["0.00 B", "1.00 kB", "12.50 MB"]);
 });
 
 test("spec 03, 8.3.35: without a public address the start is an error that says so", () => {
