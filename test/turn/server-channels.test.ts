@@ -12,6 +12,7 @@ import {
 } from "../../src/stun/attributes.js";
 import { encodeChannelData } from "../../src/stun/channel-data.js";
 import { Method } from "../../src/stun/header.js";
+import { MAX_PERMISSIONS } from "../../src/turn/server/allocation.js";
 import { at, codeOf, TestClient, TestServer } from "../support/turn.js";
 
 const PEER = at("192.0.2.33:52625");
@@ -132,4 +133,19 @@ test("spec 03, 8.2.29: the datapath hears of a channel when it is made, refreshe
   assert.deepEqual(heard(), ["channel-bound 4001", "channel-bound 4001", "channel-unbound 4000"]);
   client.request(Method.Refresh, (message) => message.add(Lifetime, 0));
   assert.deepEqual(heard(), ["channel-unbound 4001"], "and not of the one that was not bound any more");
+});
+
+test("a channel whose peer finds no room among the permissions is not bound", () => {
+  const { server, client } = allocated();
+  const peers = Array.from({ length: MAX_PERMISSIONS }, (_, i) => at(`192.0.${2 + (i >> 8)}.${i & 255}:1`));
+  for (let i = 0; i < peers.length; i += 32)
+    client.request(Method.CreatePermission, (message) => {
+      for (const peer of peers.slice(i, i + 32)) message.add(XorPeerAddress, peer);
+    });
+  assert.equal(bind(client, 0x4000, at("10.0.0.1:1")), 508);
+  assert.equal(server.of("channel-bound").length, 0);
+  assert.equal(bind(client, 0x4000, at("192.0.2.1:2")), 0, "one that has a permission may have a channel");
+  assert.equal(server.server.channels, 1);
+  server.wait(LIFETIME);
+  assert.equal(server.server.channels, 0);
 });
