@@ -394,15 +394,16 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
     }
     const opened = this.#receiver.open(initiation.message);
     if (typeof opened === "string") this.#refuse(initiation.from, opened);
-    else this.#handleOpened(initiation, opened, now);
+    else {
+      this.#handleOpened(initiation, opened, now);
+      opened.symmetric.wipe();
+    }
   }
 
-  /** Wipes what is secret in `opened`. */
   #handleOpened({ local, from, length }: WaitingInitiation, opened: ReceivedInitiation, now: Instant): void {
     const record = this.#peers.get(toHex(opened.staticPublicKey));
     const refuse = (peer: Peer) => peer.handleInitiation(opened, now);
     this.#deliver(record, refuse, "WrongKey", { local, from, moves: true, length }, now);
-    opened.symmetric.wipe();
   }
 
   #refuse(from: SocketAddress, error: WireGuardError): void {

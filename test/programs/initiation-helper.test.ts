@@ -7,6 +7,7 @@ import { SocketAddress } from "../../src/base/address.js";
 import { InitiationHelper } from "../../src/programs/wg/initiation-helper.js";
 import { nodeCrypto, systemRandom } from "../../src/system/crypto.js";
 import { LocalIdentity } from "../../src/wireguard/identity.js";
+import { InitiationBlock } from "../../src/wireguard/initiation-block.js";
 import { BATCH_SIZE, type InitiationBatch, MAX_BATCHES } from "../../src/wireguard/initiation-queue.js";
 import { parseMessage } from "../../src/wireguard/messages.js";
 import { createInitiation, openInitiation } from "../../src/wireguard/noise.js";
@@ -37,10 +38,11 @@ function batchOf(id: number, size: number): { batch: InitiationBatch; initiators
 
 const threads = () => readdirSync("/proc/self/task").length;
 
-test("batches are opened in a thread that starts with the first one, in turn, and ends with the helper", async () => {
+test("batches are opened in a thread that starts with the first one, in turn, and ends with the helper", async (t) => {
   const errors: unknown[] = [];
   const helper = new InitiationHelper((error) => errors.push(error));
   const before = threads();
+  const wipes = t.mock.method(InitiationBlock.prototype, "wipe").mock;
   for (let round = 0; round < 3; round++) {
     const batches = Array.from({ length: MAX_BATCHES }, (_, i) => batchOf(2 * round + i, BATCH_SIZE - i));
     const answers = batches.map(({ batch }) => helper.open(batch));
@@ -55,6 +57,7 @@ test("batches are opened in a thread that starts with the first one, in turn, an
       assert.deepEqual(results, inLine);
     }
     assert.equal(helper.hasRoom, true);
+    assert.equal(wipes.callCount(), (round + 1) * MAX_BATCHES, "what was shared is wiped once it has been read");
   }
   assert.ok(threads() > before, "it is a thread");
   await helper.stop();

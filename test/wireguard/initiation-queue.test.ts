@@ -148,7 +148,9 @@ test("initiations that come alone are answered at once; of many together the fir
   assert.ok(batch);
   assert.deepEqual([batch.initiations.length, others], [6 - ALONE_BURST, []]);
   responder.computations = 0;
-  responder.device.handleBatch(batch.id, compute(batch), later + 3);
+  responder.handleInitiationOf(0, later + SECOND);
+  assert.deepEqual(responder.answered(), [], "while a batch is in flight, none is opened at once");
+  responder.device.handleBatch(batch.id, compute(batch), later + SECOND);
   assert.deepEqual(responder.answered(), count(6 - ALONE_BURST, 4 + ALONE_BURST));
   assert.equal(responder.computations, 2 * (6 - ALONE_BURST), "of each answer the two with our ephemeral key");
   const transmits = count(10).map(() => responder.device.pollTransmit()?.destination.toString());
@@ -324,6 +326,8 @@ test("shared memory: answers are those of the same function in line, and nothing
   assert.deepEqual(opened.symmetric, expected.symmetric);
   assert.deepEqual(refused, ["InvalidAeadTag", "WrongKey"]);
   assert.ok(holds(opened.symmetric.chainingKey));
+  block.write(batch);
+  assert.equal(block.read(0), undefined, "what was asked anew is not answered by what was computed before");
   block.wipe();
   assert.ok(memory.every((byte) => byte === 0));
 });
