@@ -1,6 +1,6 @@
 // The task of the thread that opens initiations for the control plane: src/wireguard/initiation-queue.ts says which and why.
 
-import { setPriority } from "node:os";
+import { constants, getPriority, setPriority } from "node:os";
 import { nodeCrypto } from "../../system/crypto.js";
 import { InitiationBlock } from "../../wireguard/initiation-block.js";
 
@@ -10,13 +10,16 @@ import { InitiationBlock } from "../../wireguard/initiation-block.js";
  */
 const NICENESS = 10;
 
+/** The end of the scale. */
+const MAX_NICENESS = constants.priority.PRIORITY_LOW;
+
 /** One batch. */
 export interface InitiationTask {
   readonly memory: SharedArrayBuffer;
   readonly count: number;
 }
 
-setPriority(NICENESS);
+setPriority(Math.min(getPriority() + NICENESS, MAX_NICENESS));
 
 /** Opens the batch in its place. */
 export default function openInitiations({ memory, count }: InitiationTask): void {
