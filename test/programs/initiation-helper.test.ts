@@ -1,7 +1,8 @@
 // The thread that opens initiations, for real.
 
 import assert from "node:assert/strict";
-import { readdirSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
+import { getPriority } from "node:os";
 import { test } from "node:test";
 import { SocketAddress } from "../../src/base/address.js";
 import { InitiationHelper } from "../../src/programs/wg/initiation-helper.js";
@@ -36,7 +37,12 @@ function batchOf(id: number, size: number): { batch: InitiationBatch; initiators
   return { batch: { id, identity, initiations }, initiators: initiators.map(({ publicKey }) => publicKey) };
 }
 
-const threads = () => readdirSync("/proc/self/task").length;
+/** The niceness of each thread of this process (proc(5): field 19 of stat; fields count from behind the name in parentheses). */
+const threads = () =>
+  readdirSync("/proc/self/task").map((id) => {
+    const text = readFileSync(`/proc/self/task/${id}/stat`, "utf8");
+    return Number(text.slice(text.lastIndexOf(")") + 2).split(" ")[16]);
+  });
 
 test("batches are opened in a thread that starts with the first one, in turn, and ends with the helper", async (t) => {
   const errors: unknown[] = [];
@@ -59,7 +65,11 @@ test("batches are opened in a thread that starts with the first one, in turn, an
     assert.equal(helper.hasRoom, true);
     assert.equal(wipes.callCount(), (round + 1) * MAX_BATCHES, "what was shared is wiped once it has been read");
   }
-  assert.ok(threads() > before, "it is a thread");
+  const after = threads();
+  assert.ok(after.length > before.length, "it is a thread");
+  const own = getPriority();
+  assert.ok(after.includes(Math.min(own + 10, 19)), "which leaves the cores to established traffic");
+  assert.ok(after.filter((niceness) => niceness === own).length >= before.length, "and no other thread does");
   await helper.stop();
   assert.deepEqual(errors, []);
   assert.equal(helper.hasRoom, false);
