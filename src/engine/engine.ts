@@ -39,6 +39,7 @@ import {
 } from "../../assembly/regions.js";
 import type { AddressFamily } from "../base/address.js";
 import type { Instant } from "../base/time.js";
+import { HostAddresses } from "./host-addresses.js";
 import type { Layout } from "./layout.js";
 import { type EngineBuild, type EngineExports, instantiate } from "./module.js";
 import type { SharedMemory } from "./webassembly.js";
@@ -153,7 +154,6 @@ export interface WorkerEngine {
 
 /** The packet engine of one slot. */
 export class Engine implements WorkerEngine {
-  readonly tunReadAddress: number;
   readonly tunReadCapacity = TUN_FRAME_CAPACITY;
   readonly receiveCapacity = RECEIVE_MESSAGES;
 
@@ -163,7 +163,7 @@ export class Engine implements WorkerEngine {
   readonly #firstRegion: number;
   readonly #regionBytes: number;
   readonly #workers: number;
-  readonly #hostBase: number;
+  readonly #addresses: HostAddresses;
   readonly #words: Uint32Array;
   readonly #counters: BigUint64Array;
 
@@ -174,10 +174,9 @@ export class Engine implements WorkerEngine {
     this.#firstRegion = regions[1] ?? 0;
     this.#regionBytes = regionBytes;
     this.#workers = config.workers;
-    this.#hostBase = options.hostBase ?? 0;
+    this.#addresses = new HostAddresses(options.hostBase ?? 0);
     this.#words = new Uint32Array(options.memory.buffer);
     this.#counters = new BigUint64Array(options.memory.buffer);
-    this.tunReadAddress = this.#hostBase + region + TUN_FRAME;
   }
 
   /**
@@ -216,6 +215,10 @@ export class Engine implements WorkerEngine {
     return engine;
   }
 
+  get tunReadAddress(): number {
+    return this.#addresses.at(this.#region + TUN_FRAME);
+  }
+
   outbound(frameLength: number, now: Instant): void {
     this.#exports.outbound(this.#region, frameLength, now);
   }
@@ -237,7 +240,7 @@ export class Engine implements WorkerEngine {
   }
 
   transmitMessagesAddress(family: AddressFamily): number {
-    return this.#hostBase + this.#exports.transmitMessages(this.#region, family);
+    return this.#addresses.at(this.#exports.transmitMessages(this.#region, family));
   }
 
   transmitDone(family: AddressFamily, sent: number): void {
@@ -261,7 +264,7 @@ export class Engine implements WorkerEngine {
   }
 
   receiveMessagesAddress(family: AddressFamily): number {
-    return this.#hostBase + this.#region + (family === 4 ? RECEIVE_4 : RECEIVE_6) + RECEIVE_HEADERS;
+    return this.#addresses.at(this.#region + (family === 4 ? RECEIVE_4 : RECEIVE_6) + RECEIVE_HEADERS);
   }
 
   prepareReceive(family: AddressFamily): void {
@@ -273,7 +276,7 @@ export class Engine implements WorkerEngine {
   }
 
   frameAddress(i: number): number {
-    return this.#hostBase + this.#word(FRAMES + 8 * i);
+    return this.#addresses.at(this.#word(FRAMES + 8 * i));
   }
 
   frameLength(i: number): number {

@@ -33,6 +33,9 @@ import {
 import type { WireGuardError } from "./errors.js";
 import { LocalIdentity } from "./identity.js";
 import { type PeerIndex, PeerIndices, peerIndexOf } from "./indices.js";
+import type { BatchResult } from "./initiation-block.js";
+import { type InitiationBatch, InitiationQueue, type WaitingInitiation } from "./initiation-queue.js";
+import type { ReceivedInitiation } from "./noise.js";
 import { Peer, type PeerEvent } from "./peer.js";
 import { HandshakeReceiver } from "./receiver.js";
 import type { Tai64nClock } from "./tai64n.js";
@@ -45,6 +48,8 @@ export interface WireGuardDeviceOptions {
   /** Capacity of the datapath's tables. */
   readonly maxPeers: number;
   readonly maxAllowedIps: number;
+  /** Whether the owner fetches and computes batches of initiations; default: all is computed at once. */
+  readonly batches?: boolean;
 }
 
 /** A WireGuard device without the device: see the head of this file. */
@@ -52,6 +57,8 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
   /** Packets without a peer that could take them: no endpoint known, or no private key. */
   droppedPackets = 0;
 
+  /** Initiations that the owner computes; see {@link pollBatch}. */
+  readonly #initiations = new InitiationQueue();
   readonly #options: WireGuardDeviceOptions;
   readonly #indices: PeerIndices;
   readonly #peers = new Map<PeerName, PeerRecord>();
@@ -103,11 +110,12 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
   /** The sockets are bound to `port` now, perhaps other than before: remembered local addresses are stale. */
   handleBound(port: number): void {
     this.#listenPort = port;
-    for (const record of this.#peers.values()) this.#forgetLocalAddress(record);
+    this.handleNetworkChange();
   }
 
   /** Local addresses or routes have gone: where datagrams of peers came to may be no source any more. */
   handleNetworkChange(): void {
+    this.#initiations.forgetLocalAddresses(UNSPECIFIED);
     for (const record of this.#peers.values()) this.#forgetLocalAddress(record);
   }
 
@@ -115,14 +123,11 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
   handleDatagram(local: SocketAddress, from: SocketAddress, datagram: Uint8Array, now: Instant): void {
     // Without a key there is nobody to talk to.
     if (this.#receiver === undefined) return;
-    const reception = this.#receiver.receive(datagram, from, now);
+    const reception = this.#receiver.admit(datagram, from, now);
     switch (reception.type) {
-      case "initiation": {
-        const record = this.#peers.get(toHex(reception.staticPublicKey));
-        const refuse = (peer: Peer) => peer.handleInitiation(reception.initiation, now);
-        this.#deliver(record, refuse, "WrongKey", { local, from, moves: true, length: datagram.length }, now);
+      case "sealed-initiation":
+        this.#handleSealed({ message: reception.message, local, from, length: datagram.length }, now);
         return;
-      }
       case "response": {
         const record = this.#byIndex.get(peerIndexOf(reception.receiverIndex));
         const refuse = (peer: Peer) => peer.handleResponse(reception.message, now);
@@ -139,9 +144,30 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
         this.#transmits.push(transmit({ local, remote: from }, reception.reply));
         return;
       case "rejected":
-        this.#events.push({ type: "handshake-refused", from, error: reception.error });
+        this.#refuse(from, reception.error);
         return;
     }
+  }
+
+  /** The next initiations to be opened by the owner, who hands the outcome to {@link handleBatch}. To be polled until there is none. */
+  pollBatch(): InitiationBatch | undefined {
+    return this.#identity === undefined ? undefined : this.#initiations.poll(this.#identity);
+  }
+
+  /** What came of a batch; `undefined` instead of `results`: nothing. It is not needed any more when the private key has changed since. */
+  handleBatch(id: number, results: readonly BatchResult[] | undefined, now: Instant): void {
+    for (const [i, waiting] of this.#initiations.complete(id).entries()) {
+      const opened = results?.[i];
+      if (opened === undefined) this.#initiations.counters.failed++;
+      else if (typeof opened === "string") this.#refuse(waiting.from, this.#receiver?.reject(opened).error ?? opened);
+      else this.#handleOpened(waiting, { ...opened, message: waiting.message }, now);
+    }
+    for (const opened of results ?? []) if (typeof opened === "object") opened.symmetric.wipe();
+  }
+
+  /** How initiations fared that were not opened at once. */
+  get batchCounters(): Readonly<InitiationQueue["counters"]> {
+    return this.#initiations.counters;
   }
 
   /** A packet for a peer that has no usable session, or no path. The device owns the bytes from now on. */
@@ -230,6 +256,7 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
     this.#identity?.wipe();
     this.#identity = undefined;
     this.#receiver = undefined;
+    this.#initiations.drop();
     if (privateKey.every((byte) => byte === 0)) {
       this.#events.push({ type: "identity-changed", publicKey: undefined });
       return;
@@ -365,6 +392,30 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
     this.#deadlines.set(record, undefined);
   }
 
+  #handleSealed(initiation: WaitingInitiation, now: Instant): void {
+    if (this.#receiver === undefined) return;
+    if (this.#options.batches === true && !this.#initiations.mayOpenAtOnce(now)) {
+      if (!this.#initiations.push(initiation)) this.#refuse(initiation.from, this.#receiver.reject("UnderLoad").error);
+      return;
+    }
+    const opened = this.#receiver.open(initiation.message);
+    if (typeof opened === "string") this.#refuse(initiation.from, opened);
+    else {
+      this.#handleOpened(initiation, opened, now);
+      opened.symmetric.wipe();
+    }
+  }
+
+  #handleOpened({ local, from, length }: WaitingInitiation, opened: ReceivedInitiation, now: Instant): void {
+    const record = this.#peers.get(toHex(opened.staticPublicKey));
+    const refuse = (peer: Peer) => peer.handleInitiation(opened, now);
+    this.#deliver(record, refuse, "WrongKey", { local, from, moves: true, length }, now);
+  }
+
+  #refuse(from: SocketAddress, error: WireGuardError): void {
+    this.#events.push({ type: "handshake-refused", from, error });
+  }
+
   /** Hands a handshake message to its peer; where it is accepted and `moves`, the peer is where the message came from. */
   #deliver(
     record: PeerRecord | undefined,
@@ -379,7 +430,7 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
     now: Instant,
   ): void {
     const error = record?.peer === undefined ? unknown : handle(record.peer);
-    if (error !== undefined) this.#events.push({ type: "handshake-refused", from: datagram.from, error });
+    if (error !== undefined) this.#refuse(datagram.from, error);
     if (record === undefined) return;
     if (error === undefined) {
       record.handshakeRxBytes += datagram.length;
