@@ -20,6 +20,7 @@ import { ActivityPoll } from "./activity-poll.js";
 import { AllowedIps } from "./allowed-ips.js";
 import type { ConfigurationError, DeviceChange, DeviceConfiguration, PeerChange } from "./configuration.js";
 import { KEY_LENGTH } from "./constants.js";
+import { DeviceDoor, type MessageOrigin } from "./device-door.js";
 import type { ConnectionActivity, DeviceEvent, PeerName } from "./device-events.js";
 import {
   type Endpoint,
@@ -34,10 +35,8 @@ import type { WireGuardError } from "./errors.js";
 import { LocalIdentity } from "./identity.js";
 import { type PeerIndex, PeerIndices, peerIndexOf } from "./indices.js";
 import type { BatchResult } from "./initiation-block.js";
-import { type InitiationBatch, InitiationQueue, type WaitingInitiation } from "./initiation-queue.js";
-import type { ReceivedInitiation } from "./noise.js";
+import type { InitiationBatch, InitiationQueue } from "./initiation-queue.js";
 import { Peer, type PeerEvent } from "./peer.js";
-import { HandshakeReceiver } from "./receiver.js";
 import type { Tai64nClock } from "./tai64n.js";
 
 /** What a device is made of. */
@@ -57,8 +56,6 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
   /** Packets without a peer that could take them: no endpoint known, or no private key. */
   droppedPackets = 0;
 
-  /** Initiations that the owner computes; see {@link pollBatch}. */
-  readonly #initiations = new InitiationQueue();
   readonly #options: WireGuardDeviceOptions;
   readonly #indices: PeerIndices;
   readonly #peers = new Map<PeerName, PeerRecord>();
@@ -66,8 +63,8 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
   readonly #deadlines = new Deadlines<PeerRecord>();
   readonly #activityPoll = new ActivityPoll();
   readonly #allowedIps = new AllowedIps<PeerRecord>();
+  readonly #door: DeviceDoor;
   #identity: LocalIdentity | undefined;
-  #receiver: HandshakeReceiver | undefined;
   #listenPort = 0;
   #fwmark = 0;
   /** Both are drained by the owner after every input. */
@@ -79,6 +76,38 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
   constructor(options: WireGuardDeviceOptions) {
     this.#options = options;
     this.#indices = new PeerIndices(options.random);
+    const { crypto, random, batches = false } = options;
+    this.#door = new DeviceDoor({
+      crypto,
+      random,
+      batches,
+      handleInitiation: (opened, origin, now) =>
+        this.#deliver(this.#peers.get(toHex(opened.staticPublicKey)), {
+          handle: (peer) => peer.handleInitiation(opened, now),
+          unknown: "WrongKey",
+          moves: true,
+          origin,
+          now,
+        }),
+      handleResponse: (message, origin, now) =>
+        this.#deliver(this.#byIndex.get(peerIndexOf(message.receiverIndex)), {
+          handle: (peer) => peer.handleResponse(message, now),
+          unknown: "UnexpectedPacket",
+          moves: true,
+          origin,
+          now,
+        }),
+      handleCookieReply: (message, origin, now) =>
+        this.#deliver(this.#byIndex.get(peerIndexOf(message.receiverIndex)), {
+          handle: (peer) => peer.handleCookieReply(message, now),
+          unknown: "UnexpectedPacket",
+          moves: false,
+          origin,
+          now,
+        }),
+      sendCookieReply: (reply, { local, from }) => this.#transmits.push(transmit({ local, remote: from }, reply)),
+      refuse: (from, error) => this.#refuse(from, error),
+    });
   }
 
   /** The configuration with what has happened so far. `handleActivity` beforehand brings the byte counts up to date. */
@@ -115,59 +144,28 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
 
   /** Local addresses or routes have gone: where datagrams of peers came to may be no source any more. */
   handleNetworkChange(): void {
-    this.#initiations.forgetLocalAddresses(UNSPECIFIED);
+    this.#door.forgetLocalAddresses();
     for (const record of this.#peers.values()) this.#forgetLocalAddress(record);
   }
 
   /** A handshake datagram that came to `local` from `from`. */
   handleDatagram(local: SocketAddress, from: SocketAddress, datagram: Uint8Array, now: Instant): void {
-    // Without a key there is nobody to talk to.
-    if (this.#receiver === undefined) return;
-    const reception = this.#receiver.admit(datagram, from, now);
-    switch (reception.type) {
-      case "sealed-initiation":
-        this.#handleSealed({ message: reception.message, local, from, length: datagram.length }, now);
-        return;
-      case "response": {
-        const record = this.#byIndex.get(peerIndexOf(reception.receiverIndex));
-        const refuse = (peer: Peer) => peer.handleResponse(reception.message, now);
-        this.#deliver(record, refuse, "UnexpectedPacket", { local, from, moves: true, length: datagram.length }, now);
-        return;
-      }
-      case "cookie-reply": {
-        const record = this.#byIndex.get(peerIndexOf(reception.receiverIndex));
-        const refuse = (peer: Peer) => peer.handleCookieReply(reception.message, now);
-        this.#deliver(record, refuse, "UnexpectedPacket", { local, from, moves: false, length: datagram.length }, now);
-        return;
-      }
-      case "send-cookie-reply":
-        this.#transmits.push(transmit({ local, remote: from }, reception.reply));
-        return;
-      case "rejected":
-        this.#refuse(from, reception.error);
-        return;
-    }
+    this.#door.handleDatagram(local, from, datagram, now);
   }
 
   /** The next initiations to be opened by the owner, who hands the outcome to {@link handleBatch}. To be polled until there is none. */
   pollBatch(): InitiationBatch | undefined {
-    return this.#identity === undefined ? undefined : this.#initiations.poll(this.#identity);
+    return this.#door.pollBatch();
   }
 
   /** What came of a batch; `undefined` instead of `results`: nothing. It is not needed any more when the private key has changed since. */
   handleBatch(id: number, results: readonly BatchResult[] | undefined, now: Instant): void {
-    for (const [i, waiting] of this.#initiations.complete(id).entries()) {
-      const opened = results?.[i];
-      if (opened === undefined) this.#initiations.counters.failed++;
-      else if (typeof opened === "string") this.#refuse(waiting.from, this.#receiver?.reject(opened).error ?? opened);
-      else this.#handleOpened(waiting, { ...opened, message: waiting.message }, now);
-    }
-    for (const opened of results ?? []) if (typeof opened === "object") opened.symmetric.wipe();
+    this.#door.handleBatch(id, results, now);
   }
 
   /** How initiations fared that were not opened at once. */
   get batchCounters(): Readonly<InitiationQueue["counters"]> {
-    return this.#initiations.counters;
+    return this.#door.batchCounters;
   }
 
   /** A packet for a peer that has no usable session, or no path. The device owns the bytes from now on. */
@@ -255,17 +253,15 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
     for (const record of this.#peers.values()) this.#stopPeer(record);
     this.#identity?.wipe();
     this.#identity = undefined;
-    this.#receiver = undefined;
-    this.#initiations.drop();
+    this.#door.close();
     if (privateKey.every((byte) => byte === 0)) {
       this.#events.push({ type: "identity-changed", publicKey: undefined });
       return;
     }
 
-    const { crypto, random } = this.#options;
-    const identity = new LocalIdentity(privateKey, crypto);
+    const identity = new LocalIdentity(privateKey, this.#options.crypto);
     this.#identity = identity;
-    this.#receiver = new HandshakeReceiver({ identity, crypto, random });
+    this.#door.open(identity);
     this.#events.push({ type: "identity-changed", publicKey: identity.publicKey });
     for (const record of [...this.#peers.values()]) {
       if (bytesEqual(record.publicKey, identity.publicKey)) this.#removePeer(record);
@@ -392,26 +388,6 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
     this.#deadlines.set(record, undefined);
   }
 
-  #handleSealed(initiation: WaitingInitiation, now: Instant): void {
-    if (this.#receiver === undefined) return;
-    if (this.#options.batches === true && !this.#initiations.mayOpenAtOnce(now)) {
-      if (!this.#initiations.push(initiation)) this.#refuse(initiation.from, this.#receiver.reject("UnderLoad").error);
-      return;
-    }
-    const opened = this.#receiver.open(initiation.message);
-    if (typeof opened === "string") this.#refuse(initiation.from, opened);
-    else {
-      this.#handleOpened(initiation, opened, now);
-      opened.symmetric.wipe();
-    }
-  }
-
-  #handleOpened({ local, from, length }: WaitingInitiation, opened: ReceivedInitiation, now: Instant): void {
-    const record = this.#peers.get(toHex(opened.staticPublicKey));
-    const refuse = (peer: Peer) => peer.handleInitiation(opened, now);
-    this.#deliver(record, refuse, "WrongKey", { local, from, moves: true, length }, now);
-  }
-
   #refuse(from: SocketAddress, error: WireGuardError): void {
     this.#events.push({ type: "handshake-refused", from, error });
   }
@@ -419,22 +395,28 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
   /** Hands a handshake message to its peer; where it is accepted and `moves`, the peer is where the message came from. */
   #deliver(
     record: PeerRecord | undefined,
-    handle: (peer: Peer) => WireGuardError | undefined,
-    unknown: WireGuardError,
-    datagram: {
-      readonly local: SocketAddress;
-      readonly from: SocketAddress;
+    {
+      handle,
+      unknown,
+      moves,
+      origin,
+      now,
+    }: {
+      readonly handle: (peer: Peer) => WireGuardError | undefined;
+      /** Why the message is refused when there is no such peer. */
+      readonly unknown: WireGuardError;
       readonly moves: boolean;
-      readonly length: number;
+      readonly origin: MessageOrigin;
+      readonly now: Instant;
     },
-    now: Instant,
   ): void {
+    const { local, from, length } = origin;
     const error = record?.peer === undefined ? unknown : handle(record.peer);
-    if (error !== undefined) this.#refuse(datagram.from, error);
+    if (error !== undefined) this.#refuse(from, error);
     if (record === undefined) return;
     if (error === undefined) {
-      record.handshakeRxBytes += datagram.length;
-      if (datagram.moves) this.#moveEndpoint(record, { local: datagram.local, remote: datagram.from }, "if-changed");
+      record.handshakeRxBytes += length;
+      if (moves) this.#moveEndpoint(record, { local, remote: from }, "if-changed");
     }
     this.#drain(record, now);
   }
