@@ -2,17 +2,19 @@
 //
 //   struct pollfd, 8 bytes:  fd i32 (negative: ignored) | events i16 | results i16
 
-import { allocate, poll } from "./libc.js";
+import { allocate, type NativeBuffer, poll, type pollAsync } from "./libc.js";
 
 /** Entries of `struct pollfd` that the kernel reads and answers in place. */
 export class PollSet {
   readonly #fds: Int32Array;
   readonly #events: Int16Array;
+  readonly #buffer: NativeBuffer;
   /** A closure, because an address read from a property is an object at each reading. */
   readonly #poll: (timeout: number) => number;
 
   constructor(size: number) {
-    const { bytes, address } = allocate(8 * size);
+    this.#buffer = allocate(8 * size);
+    const { bytes, address } = this.#buffer;
     this.#fds = new Int32Array(bytes.buffer);
     this.#events = new Int16Array(bytes.buffer);
     this.#poll = (timeout) => poll(address, size, timeout);
@@ -49,5 +51,10 @@ export class PollSet {
   /** Waits at most `timeout` ms (-1: for ever); returns the number of ready entries, or -1 with `errno()`. */
   wait(timeout: number): number {
     return this.#poll(timeout);
+  }
+
+  /** Waits for ever in another thread, by {@link pollAsync}; the set must not change until `done` is called. */
+  waitAsync(wait: typeof pollAsync, done: () => void): void {
+    wait(this.#buffer.address, this.#events.length / 4, -1, done);
   }
 }
