@@ -7,7 +7,8 @@
 // place of the end of WireGuard's header.
 
 import { Drop, Exception, NONE } from "./abi";
-import { OPEN_COUNTER, OPEN_DESCRIPTOR_SIZE, OPEN_DESTINATION, OPEN_LENGTH, OPEN_OK, OPEN_SOURCE } from "./aead/abi";
+import { accept } from "./accept";
+import { OPEN_COUNTER, OPEN_DESCRIPTOR_SIZE, OPEN_DESTINATION, OPEN_LENGTH, OPEN_SOURCE } from "./aead/abi";
 import { openMixed, openPackets } from "./aead/index";
 import {
   beginException,
@@ -29,8 +30,7 @@ import {
   releaseOldest,
 } from "./jobs";
 import { TAG_SIZE, WIREGUARD_HEADER_SIZE } from "./outbound";
-import { closeRuns, deliverPacket } from "./packet/coalesce";
-import { headerLength, isFragment, packetLength, protocolOf, source, version } from "./packet/ip";
+import { closeRuns } from "./packet/coalesce";
 import {
   CHANNEL_HEADER_SIZE,
   classify,
@@ -42,30 +42,10 @@ import {
   STUN,
   TRANSPORT,
 } from "./receive";
-import {
-  ACTIVITY_RECEIVED_AT,
-  ACTIVITY_RECEIVED_DATA_AT,
-  ACTIVITY_RX_BYTES,
-  ACTIVITY_RX_PACKETS,
-  CONNECTION_DENIED_AT,
-  CONNECTION_FILTERED,
-  CONNECTION_FLAGS,
-  CONNECTION_LEARN_ENDPOINT,
-  CONNECTION_MOVED,
-  CONNECTION_PATH,
-  PATH_FAMILY,
-  PATH_NAME,
-  REJECT_AFTER_TIME,
-  SESSION_CONFIRMED,
-  SESSION_CONNECTION,
-  SESSION_CREATED_AT,
-  SESSION_LOCAL_INDEX,
-  SESSION_RECEIVE_KEY,
-} from "./records";
-import { connectionAt, drop, pathAt, sessionAt, touch } from "./region";
+import { REJECT_AFTER_TIME, SESSION_CREATED_AT, SESSION_RECEIVE_KEY } from "./records";
+import { drop, sessionAt } from "./region";
 import {
   AUX_LOCAL,
-  AUX_NAME,
   FRAME_COUNT,
   JOB_COUNT,
   JOB_DESCRIPTORS,
@@ -102,9 +82,7 @@ import {
   SESSION_INDEX,
 } from "./regions";
 import { REJECT_AFTER_MESSAGES } from "./seal";
-import { isAllowed } from "./tables/filters";
-import { lock, mark, mayAccept, unlock } from "./tables/replay";
-import { lookupRoute } from "./tables/routes";
+import { mayAccept } from "./tables/replay";
 import { lookupSession } from "./tables/sessions";
 
 /** msg_flags: the buffer was too small. */
@@ -112,9 +90,6 @@ const MSG_TRUNC: u32 = 0x20;
 
 /** Received bytes that are worth sharing with other workers: as much as one full train of datagrams. */
 const SHARED_BYTES: u32 = 49152;
-
-/** Milliseconds between two reports of packets that a connection's filters do not allow. */
-const DENIED_INTERVAL: f64 = 20;
 
 /** Bytes of a transport message with an unknown index that the control plane gets. */
 const UNKNOWN_PAYLOAD: u32 = 64;
@@ -312,140 +287,4 @@ function sameSession(region: u32, from: u32, count: u32): u32 {
 function acceptJob(region: u32, job: u32): void {
   accept(region, load<u32>(job, JOB_SESSION), job + JOB_DESCRIPTORS, job + JOB_MESSAGES, load<u32>(job, JOB_COUNT));
   releaseOldest(region);
-}
-
-/** Marks the counters of opened packets and delivers what is authentic and new. */
-function accept(region: u32, session: u32, descriptors: u32, messages: u32, count: u32): void {
-  // The window moves only now: a forged counter must not move it.
-  let accepted: u32 = 0;
-  let bad: u32 = 0;
-  let bytes: u64 = 0;
-  lock(session);
-  for (let i: u32 = 0, d = descriptors; i < count; i++, d += OPEN_DESCRIPTOR_SIZE) {
-    if (!load<u32>(d, OPEN_OK)) {
-      bad++;
-    } else if (mark(session, load<u64>(d, OPEN_COUNTER))) {
-      accepted++;
-      bytes += load<u32>(d, OPEN_LENGTH);
-    } else {
-      store<u32>(d, 0, OPEN_OK);
-    }
-  }
-  unlock(session);
-  if (bad) drop(region, Drop.BadTag, bad);
-  if (accepted + bad < count) drop(region, Drop.Replayed, count - accepted - bad);
-  if (accepted == 0) return;
-
-  const connectionSlot = load<u32>(session, SESSION_CONNECTION);
-  const connection = connectionAt(region, connectionSlot);
-  const now = <u64>load<f64>(region, NOW);
-  atomic.store<u64>(connection, now, ACTIVITY_RECEIVED_AT);
-  if (bytes != 0) atomic.store<u64>(connection, now, ACTIVITY_RECEIVED_DATA_AT);
-  atomic.add<u64>(connection, bytes + <u64>accepted * <u64>(WIREGUARD_HEADER_SIZE + TAG_SIZE), ACTIVITY_RX_BYTES);
-  atomic.add<u64>(connection, <u64>accepted, ACTIVITY_RX_PACKETS);
-  touch(region, connectionSlot);
-  if (!atomic.load<u32>(session, SESSION_CONFIRMED)) confirm(region, session, connectionSlot);
-
-  const flags = atomic.load<u32>(connection, CONNECTION_FLAGS);
-  let checkedAux: u32 = 0;
-  for (let i: u32 = 0, d = descriptors; i < count; i++, d += OPEN_DESCRIPTOR_SIZE) {
-    if (!load<u32>(d, OPEN_OK)) continue;
-    if (flags & CONNECTION_LEARN_ENDPOINT) {
-      const aux = load<u32>(messages + 4 * i);
-      if (aux != checkedAux) checkEndpoint(region, connection, connectionSlot, session, aux);
-      checkedAux = aux;
-    }
-    const length = load<u32>(d, OPEN_LENGTH);
-    if (length != 0) deliver(region, connection, connectionSlot, flags, load<u32>(d, OPEN_DESTINATION), length);
-  }
-}
-
-/** Reports, once, that the peer has the keys of a session. */
-function confirm(region: u32, session: u32, connectionSlot: u32): void {
-  if (atomic.cmpxchg<u32>(session, 0, 1, SESSION_CONFIRMED) != 0) return;
-  const record = beginException(region, Exception.SessionConfirmed, connectionSlot, 0, WHOLE_RING);
-  if (record == 0) {
-    // Without the notice the session would never be used: the next message tries again.
-    atomic.store<u32>(session, 0, SESSION_CONFIRMED);
-    return;
-  }
-  setExceptionIndex(record, load<u32>(session, SESSION_LOCAL_INDEX));
-  endException(region, record);
-}
-
-/** Reports, once per path, that an authenticated message came from another address than the path's. */
-function checkEndpoint(region: u32, connection: u32, connectionSlot: u32, session: u32, aux: u32): void {
-  const slot = atomic.load<u32>(connection, CONNECTION_PATH);
-  if (slot != NONE && isRemoteOf(region, pathAt(region, slot), aux + AUX_NAME)) return;
-  if (atomic.cmpxchg<u32>(connection, 0, 1, CONNECTION_MOVED) != 0) return;
-  const record = beginException(region, Exception.EndpointMoved, connectionSlot, 0, WHOLE_RING);
-  if (record == 0) {
-    atomic.store<u32>(connection, 0, CONNECTION_MOVED);
-    return;
-  }
-  setExceptionIndex(record, load<u32>(session, SESSION_LOCAL_INDEX));
-  setExceptionAddresses(region, record, aux, load<u32>(aux, AUX_LOCAL));
-  endException(region, record);
-}
-
-/** Whether a socket address of the receiving family is the remote address of a path: port and IP address, no more. */
-function isRemoteOf(region: u32, path: u32, name: u32): bool {
-  const family = load<u32>(region, RECEIVE_FAMILY);
-  const remote = path + PATH_NAME;
-  if (load<u32>(path, PATH_FAMILY) != family || load<u16>(name, 2) != load<u16>(remote, 2)) return false;
-  return family == 4
-    ? load<u32>(name, 4) == load<u32>(remote, 4)
-    : !v128.any_true(v128.xor(v128.load(name, 8), v128.load(remote, 8)));
-}
-
-/** Checks a decrypted packet and makes it a frame. */
-function deliver(region: u32, connection: u32, connectionSlot: u32, flags: u32, packet: u32, available: u32): void {
-  const length = packetLength(packet, available);
-  if (length == 0) {
-    drop(region, Drop.MalformedInner, 1);
-    return;
-  }
-  const family = version(packet);
-  if (isFragment(packet, family)) {
-    drop(region, Drop.Fragment, 1);
-    return;
-  }
-  if (lookupRoute(region, family, source(packet, family)) != connectionSlot) {
-    if (isPeerMessage(packet, family)) pushPacket(region, Exception.PeerMessage, connectionSlot, packet, length);
-    else drop(region, Drop.SourceNotAllowed, 1);
-    return;
-  }
-  const protocol = protocolOf(packet, family);
-  if (
-    flags & CONNECTION_FILTERED &&
-    !isAllowed(region, connection, packet, length, family, protocol, headerLength(packet, family))
-  ) {
-    reportDenied(region, connection, connectionSlot, packet, length);
-    return;
-  }
-  deliverPacket(region, packet, length, family, protocol);
-}
-
-/** A packet that the filters do not allow: reported now and then, because the grant may be on its way; dropped otherwise. */
-function reportDenied(region: u32, connection: u32, connectionSlot: u32, packet: u32, length: u32): void {
-  const now = load<f64>(region, NOW);
-  if (now - load<f64>(connection, CONNECTION_DENIED_AT) < DENIED_INTERVAL) {
-    drop(region, Drop.DestinationNotAllowed, 1);
-    return;
-  }
-  store<f64>(connection, now, CONNECTION_DENIED_AT);
-  pushPacket(region, Exception.DestinationNotAllowed, connectionSlot, packet, length);
-}
-
-/** IPv6 from `::` to `::` of protocol 255, which is reserved. */
-function isPeerMessage(packet: u32, family: u32): bool {
-  if (family != 6 || protocolOf(packet, family) != 255) return false;
-  return !v128.any_true(v128.or(v128.load(packet, 8), v128.load(packet, 24)));
-}
-
-function pushPacket(region: u32, reason: Exception, connectionSlot: u32, packet: u32, length: u32): void {
-  const record = beginException(region, reason, connectionSlot, length, QUARTER_RING);
-  if (record == 0) return;
-  memory.copy(record + RECORD_HEADER_SIZE, packet, length);
-  endException(region, record);
 }
