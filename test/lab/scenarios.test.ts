@@ -16,7 +16,6 @@ const OPEN = new Set([
   "direct-becomes-relayed",
   "direct-download-roaming-network",
   "direct-portal-absent-no-gap",
-  "matrix",
   "relay-killed",
   "relayed-curl-portal-restart",
   "relayed-curl-relay-restart",

@@ -46,7 +46,10 @@ async function connected(lab: ScenarioLab, plan: WorldPlan = {}, relayed = false
 
 /** The first packet of a cold client, timed. */
 async function firstPacket(lab: ScenarioLab, plan: WorldPlan, relayed: boolean): Promise<void> {
-  const world = await started(lab, plan, relayed);
+  await firstPacketIn(lab, await started(lab, plan, relayed), relayed);
+}
+
+async function firstPacketIn(lab: ScenarioLab, world: NatWorld, relayed: boolean): Promise<void> {
   await sleep(500);
   const took = await lab.step("first packet", () => world.ping(5000));
   lab.note(`first packet to first reply: ${took?.toFixed(1)} ms`);
@@ -258,6 +261,20 @@ const networks: LabScenario[] = [
     run: (lab) => firstPacket(lab, { client: NAT, gateway: NAT }, false),
   },
   {
+    name: "direct-port-restricted-ipv4",
+    description:
+      "the same without IPv6, and the gateway's interface towards the internet is not its first: direct, first reply within 100 ms",
+    relays: 2,
+    async run(lab) {
+      const ipv4: NetworkPlan = { ...NAT, families: "ipv4" };
+      const world = await lab.step("world built", () => lab.world({ client: ipv4, gateway: ipv4 }));
+      // Plugged in once more, it comes after the one towards the resource.
+      world.moveGateway(world.gatewayNetwork);
+      await lab.step("programs started", () => world.start());
+      await firstPacketIn(lab, world, false);
+    },
+  },
+  {
     name: "relayed-curl",
     description: "no UDP between the networks: relayed, first reply within 100 ms",
     relays: 2,
@@ -288,13 +305,15 @@ const networks: LabScenario[] = [
       lab.note(`path ${world.path()}`);
     },
   },
-  {
-    name: "matrix",
-    description: "every NAT against every NAT, IPv4 and IPv6: connected, direct wherever both allow it",
-    relays: 2,
-    timeout: 400_000,
-    run: matrix,
-  },
+  ...(["ipv4", "ipv6"] as const).map(
+    (family): LabScenario => ({
+      name: `matrix-${family}`,
+      description: `every NAT against every NAT, ${family === "ipv4" ? "IPv4" : "IPv6"}: connected, direct wherever both allow it`,
+      relays: 2,
+      timeout: 200_000,
+      run: (lab) => matrix(lab, family),
+    }),
+  ),
   {
     name: "ipv6-only",
     description: "both networks have IPv6 only: direct",
