@@ -408,7 +408,7 @@ export class NatWorld {
     const program = LabProgram.start(this.clientHost, {
       name: "ping stream",
       script: PING_STREAM,
-      args: [address, "20", "200"],
+      args: [address, "20"],
       env: process.env,
       logFile: join(this.directory, "probe.log"),
     });

@@ -454,9 +454,11 @@ export class Connection {
   /** Looks whether what is sent is answered. */
   #watch(now: Instant): void {
     if (this.#path === undefined) return;
-    switch (this.#liveness.judge(now, this.agent.roundTrip)) {
+    const verdict = this.#liveness.judge(now, this.agent.roundTrip);
+    switch (verdict) {
       case "ask":
-        this.agent.ask(now);
+      case "ask-here":
+        this.agent.ask(verdict === "ask" ? "all" : "selected", now);
         this.agent.handleTimeout(now);
         return;
       case "dead":
