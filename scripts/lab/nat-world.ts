@@ -77,7 +77,7 @@ export interface RunningDownload {
   /** What has arrived so far: bytes in total, by time (milliseconds since 1970; four times a second). */
   readonly arrivals: readonly { readonly at: number; readonly bytes: number }[];
   /** Resolves at its end; rejects when it failed. */
-  readonly done: Promise<{ readonly bytes: number; readonly seconds: number }>;
+  readonly done: Promise<{ readonly bytes: number; readonly seconds: number; readonly sha256: string | undefined }>;
 }
 
 /** TCP port of the portal. */
@@ -373,9 +373,8 @@ export class NatWorld {
 
   /** Fetches a small file from the resource (spec 05, section 13.5, `client_curl`: at most 30 s). @returns milliseconds. */
   async curl(timeout = 30_000, address: string = RESOURCE.ipv4): Promise<number> {
-    const host = address.includes(":") ? `[${address}]` : address;
     const start = performance.now();
-    const result = await this.#probe("curl", ["download", `http://${host}:${RESOURCE_PORT}/file?bytes=1000`]).waitFor(
+    const result = await this.#probe("curl", ["download", fileUrl(address, 1000)]).waitFor(
       ({ fields }) => "sha256" in fields,
       { timeout },
     );
@@ -383,20 +382,42 @@ export class NatWorld {
     return performance.now() - start;
   }
 
-  /** Starts a download over one TCP connection at full speed. */
+  /** Starts a download over one TCP connection at full speed, for so long. */
   download(seconds: number, address: string = RESOURCE.ipv4): RunningDownload {
+    // A transfer without any progress gives up by itself after 30 s.
+    return this.#transfer(["drain", fileUrl(address, 1e13), String(seconds)], (seconds + 60) * 1000);
+  }
+
+  /**
+   * Starts the download of a file over one TCP connection; the server sends at most so many bytes per second on average. It fails after `timeout`
+   * milliseconds.
+   */
+  downloadFile(bytes: number, rate: number, timeout: number): RunningDownload {
+    return this.#transfer(["download", `${fileUrl(RESOURCE.ipv4, bytes)}&rate=${rate}`], timeout);
+  }
+
+  /** What the file of this size has for a checksum, as the gateway's host gets it without a tunnel. */
+  async checksum(bytes: number): Promise<string> {
+    const args = ["download", fileUrl(RESOURCE.ipv4, bytes)];
+    const { fields } = await this.#probe("checksum", args, this.gatewayHost).waitFor(
+      (record) => "sha256" in record.fields,
+      { timeout: SOON },
+    );
+    return String(fields["sha256"]);
+  }
+
+  #transfer(args: readonly string[], timeout: number): RunningDownload {
     const arrivals: { readonly at: number; readonly bytes: number }[] = [];
-    const url = `http://${address}:${RESOURCE_PORT}/file?bytes=${1e13}`;
-    const program = this.#probe("download", ["drain", url, String(seconds)]);
+    const program = this.#probe("download", args);
     const isResult = ({ fields }: { readonly fields: Readonly<Record<string, unknown>> }) => {
       if (!("progress" in fields)) return true;
       arrivals.push({ at: Date.now(), bytes: Number(fields["progress"]) });
       return false;
     };
-    // A transfer without any progress gives up by itself after 30 s.
-    const done = program.waitFor(isResult, { timeout: (seconds + 60) * 1000 }).then(({ fields }) => ({
+    const done = program.waitFor(isResult, { timeout }).then(({ fields }) => ({
       bytes: Number(fields["bytes"]),
       seconds: Number(fields["seconds"]),
+      sha256: fields["sha256"] === undefined ? undefined : String(fields["sha256"]),
     }));
     // Whoever waits for the end hears of a failure; nobody has to.
     done.catch(() => undefined);
@@ -499,8 +520,8 @@ export class NatWorld {
     });
   }
 
-  #probe(name: string, args: readonly string[]): LabProgram {
-    return LabProgram.start(this.clientHost, {
+  #probe(name: string, args: readonly string[], host = this.clientHost): LabProgram {
+    return LabProgram.start(host, {
       name,
       script: PROBE,
       args,
@@ -508,6 +529,12 @@ export class NatWorld {
       logFile: join(this.directory, "probe.log"),
     });
   }
+}
+
+/** A file of the resource (its HTTP server is in scripts/demo/resource-server.ts). */
+function fileUrl(address: string, bytes: number): string {
+  const host = address.includes(":") ? `[${address}]` : address;
+  return `http://${host}:${RESOURCE_PORT}/file?bytes=${bytes}`;
 }
 
 /** Waits until a gateway or client has signed in and configured its interface. */

@@ -8,21 +8,6 @@ import { routerSkip } from "./router-skip.js";
 import { describeFailure, runScenario, whyNot } from "./scenario.js";
 import { scenarios } from "./scenarios.js";
 
-/**
- * Scenarios that do not hold yet, or whose budgets want a machine that does nothing else (issue 5). They are run by `npm run lab -- NAME`, and here too if the environment
- * variable WIRELANE_LAB is `all`.
- */
-const OPEN = new Set([
-  "direct-becomes-relayed",
-  "direct-download-roaming-network",
-  "direct-portal-absent-no-gap",
-  "relay-killed",
-  "relayed-curl-portal-restart",
-  "relayed-curl-relay-restart",
-  "relayed-download-roaming-network",
-  "relayed-portal-absent-no-gap",
-]);
-
 const relayKind = process.env["WIRELANE_LAB_RELAY"] === "coturn" ? "coturn" : "wirelane";
 
 test("names of scenarios are unique and can be typed", () => {
@@ -41,7 +26,7 @@ test("the matrix expects direct paths wherever both NATs allow them", () => {
 describe("laboratory", { skip: routerSkip }, () => {
   for (const scenario of scenarios) {
     test(`${scenario.name}: ${scenario.description}`, {
-      skip: whyNot(scenario, relayKind) ?? whyOpen(scenario.name) ?? false,
+      skip: whyNot(scenario, relayKind) ?? false,
     }, async (context) => {
       const result = await runScenario(scenario, { relayKind });
       for (const note of result.notes) context.diagnostic(note);
@@ -49,9 +34,3 @@ describe("laboratory", { skip: routerSkip }, () => {
     });
   }
 });
-
-function whyOpen(name: string): string | undefined {
-  return OPEN.has(name) && process.env["WIRELANE_LAB"] !== "all"
-    ? "does not hold on every machine yet: WIRELANE_LAB=all runs it"
-    : undefined;
-}
