@@ -22,9 +22,11 @@ import { Internet, type Line, type LineOptions } from "./internet.js";
 import { Lab } from "./lab.js";
 import { whyNoRouters } from "./nat-router.js";
 import { LabNetwork, type NetworkPlan } from "./network.js";
+import { type PathKind, pathOf, waitForPath } from "./path-kind.js";
+import { type PingStreamResult, startPingStream } from "./ping-stream.js";
 import { LabProgram } from "./program.js";
 import { COTURN_USER, RELAY_PORT, type RelayKind, type RunningRelay, startRelay } from "./relay-program.js";
-import { ownEnvironment, type ProgramOverrides, RESOURCE_PORT, RESOURCES } from "./world.js";
+import { type ProgramOverrides, programEnvironment, RESOURCE_PORT, RESOURCES } from "./world.js";
 import { defaultConfiguration, renderConfiguration, TOKENS, type WorldConfiguration } from "./world-configuration.js";
 
 /** How to make a world. */
@@ -59,19 +61,6 @@ export interface WorldRelay {
   ipv6: string | undefined;
 }
 
-/** Over which way a connection goes. */
-export type PathKind = "direct" | "relayed";
-
-/** What a stream of pings saw. */
-export interface PingStreamResult {
-  readonly sent: number;
-  readonly answered: number;
-  /** Longest time without a reply, milliseconds; 0 when there was none of at least 150 ms. */
-  readonly longestGapMs: number;
-  /** Times without reply of at least 150 ms, and when each began (milliseconds since 1970). */
-  readonly gaps: readonly { readonly at: number; readonly ms: number }[];
-}
-
 /** A download that goes on. */
 export interface RunningDownload {
   /** What has arrived so far: bytes in total, by time (milliseconds since 1970; four times a second). */
@@ -92,7 +81,6 @@ const SOON = 20_000;
 const WIRELANE = fileURLToPath(new URL("../../src/programs/main.js", import.meta.url));
 const RESOURCE_SERVER = fileURLToPath(new URL("../demo/resource-server.js", import.meta.url));
 const PROBE = fileURLToPath(new URL("../demo/probe.js", import.meta.url));
-const PING_STREAM = fileURLToPath(new URL("./ping-stream-main.js", import.meta.url));
 
 /** Devices' ids, so that nothing is stored on the machine. */
 const GATEWAY_ID = "5a3b6e2c-0d51-4d0e-9d8b-6f2a3c1e4b70";
@@ -228,7 +216,7 @@ export class NatWorld {
       apiUrl: this.#portalUrl(relay.line.ipv4 !== undefined),
       token: relay.token,
       logFile: join(this.directory, `${relay.name}.jsonl`),
-      env: this.#environment({}),
+      env: programEnvironment(),
       args,
     });
     await relay.program.ready(SOON);
@@ -329,21 +317,15 @@ export class NatWorld {
     network.attach(this.gatewayHost, number);
   }
 
-  /** Which way a program's connection goes, by its log; `undefined` when it has none yet. `from`: a value of `mark`. */
-  path(program = this.client, from = 0): PathKind | undefined {
-    const record = program?.records.slice(from).findLast(({ message }) => message === "Path selected");
-    const path = record?.fields["path"];
-    return path === "direct" || path === "relayed" ? path : undefined;
+  /** Which way a program's connection goes; `undefined` when it has none yet. */
+  path(program = this.client): PathKind | undefined {
+    return program && pathOf(program);
   }
 
   /** Waits until a program's connection goes this way, and says when it does not. */
   async waitForPath(path: PathKind, timeout: number, program = this.client): Promise<void> {
-    const start = Date.now();
-    while (this.path(program) !== path) {
-      if (Date.now() - start > timeout)
-        throw new Error(`the ${program?.name}'s path is ${this.path(program)}, not ${path}, after ${timeout} ms`);
-      await sleep(20);
-    }
+    if (program === undefined) throw new Error("the program was not started");
+    await waitForPath(program, path, timeout);
   }
 
   /** Sends one ping from the client to the resource. @returns its round trip in milliseconds; `undefined` without a reply. */
@@ -425,20 +407,8 @@ export class NatWorld {
   }
 
   /** Pings the resource every 20 ms, from the first reply on until the returned function is called. */
-  async pingStream(address: string = RESOURCE.ipv4): Promise<() => Promise<PingStreamResult>> {
-    const program = LabProgram.start(this.clientHost, {
-      name: "ping stream",
-      script: PING_STREAM,
-      args: [address, "20"],
-      env: process.env,
-      logFile: join(this.directory, "probe.log"),
-    });
-    await program.waitFor(({ fields }) => "started" in fields, { timeout: SOON });
-    return async () => {
-      program.signal("SIGTERM");
-      const { fields } = await program.waitFor((record) => "longestGapMs" in record.fields, { timeout: SOON });
-      return fields as unknown as PingStreamResult;
-    };
+  pingStream(address: string = RESOURCE.ipv4): Promise<() => Promise<PingStreamResult>> {
+    return startPingStream(this.clientHost, address, join(this.directory, "probe.log"));
   }
 
   /** What the programs did last and which way their connections went: for the message of a failure. */
@@ -497,11 +467,6 @@ export class NatWorld {
     return ipv4 ? `ws://203.0.113.2:${PORTAL_PORT}` : `ws://[2001:db8:f0::2]:${PORTAL_PORT}`;
   }
 
-  #environment(env: Readonly<Record<string, string | undefined>>): NodeJS.ProcessEnv {
-    const level = process.env["RUST_LOG"] ?? "info";
-    return { ...ownEnvironment(), RUST_LOG: level, FIREZONE_LOG_FORMAT: "json", NO_COLOR: "1", ...env };
-  }
-
   #startProgram(
     name: "portal" | "gateway" | "client",
     host: LabHost,
@@ -515,7 +480,7 @@ export class NatWorld {
       name,
       script: WIRELANE,
       args: [name, ...args, ...(overrides.args ?? [])],
-      env: this.#environment({ ...url, ...env, ...overrides.env }),
+      env: { ...programEnvironment(), ...url, ...env, ...overrides.env },
       logFile: join(this.directory, `${name}.jsonl`),
     });
   }

@@ -18,6 +18,8 @@ const interval = Number(intervalText);
 
 /** Gaps from this length on are listed, milliseconds. */
 const NOTABLE = 150;
+/** How long a reply may take when no more pings are sent, milliseconds; less than a notable gap. */
+const LAST_WAIT = 120;
 
 let ended = false;
 process.on("SIGTERM", () => {
@@ -35,6 +37,14 @@ function note(now: number): void {
   if (last !== undefined && now - last >= NOTABLE) gaps.push({ at: last, ms: now - last });
 }
 
+function handleReply(): void {
+  const now = Date.now();
+  if (last === undefined) process.stdout.write(`${JSON.stringify({ started: true })}\n`);
+  answered++;
+  note(now);
+  last = now;
+}
+
 function send(): void {
   sent++;
   try {
@@ -50,16 +60,13 @@ while (!ended) {
   send();
   next = Math.max(next + interval, monotonicNow());
   do {
-    if (echo.receive(next - monotonicNow()) === undefined) continue;
-    const now = Date.now();
-    if (last === undefined) process.stdout.write(`${JSON.stringify({ started: true })}\n`);
-    answered++;
-    note(now);
-    last = now;
+    if (echo.receive(next - monotonicNow()) !== undefined) handleReply();
   } while (monotonicNow() < next);
   // Lets a signal in.
   await sleep(0);
 }
+// What is under way is not lost.
+while (answered < sent && echo.receive(LAST_WAIT) !== undefined) handleReply();
 note(Date.now());
 echo.close();
 const longestGapMs = gaps.reduce((longest, { ms }) => Math.max(longest, ms), 0);

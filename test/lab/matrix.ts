@@ -1,7 +1,8 @@
 // Every NAT against every other, by both families: who gets a direct connection, and who a relay.
 
-import type { NatWorld, PathKind } from "../../scripts/lab/nat-world.js";
+import type { NatWorld } from "../../scripts/lab/nat-world.js";
 import type { NetworkPlan } from "../../scripts/lab/network.js";
+import type { PathKind } from "../../scripts/lab/path-kind.js";
 import type { ScenarioLab } from "./scenario.js";
 
 const KINDS = ["open", "port-restricted", "symmetric", "double"] as const;
@@ -63,8 +64,7 @@ async function cell(
   await Promise.all([world.client?.stop("SIGKILL"), world.gateway?.stop("SIGKILL")]);
   world.moveClient(clientNetwork);
   world.moveGateway(gatewayNetwork);
-  await world.startGateway();
-  await world.startClient();
+  await Promise.all([world.startGateway(), world.startClient()]);
   const start = performance.now();
   // The first packet waits for its connection; should it be lost, another one says when there is one.
   if (world.ping(REPLY / 2) === undefined && world.ping(REPLY / 2) === undefined)

@@ -244,11 +244,11 @@ const relayLoss: LabScenario[] = [
     async run(lab) {
       const world = await connected(lab, { relayLines: NEAR_AND_FAR }, true);
       await sleep(2000);
-      const gap = await gapDuring(lab, world, "relay killed, 6 s", async () => {
+      const gap = await gapDuring(lab, world, "relay killed, 4 s", async () => {
         const used = await busiestRelay(world);
         lab.note(`relay ${used} is in use`);
         await world.stopRelay(used);
-        await sleep(6000);
+        await sleep(4000);
       });
       lab.expect(gap >= 100, `${gap} ms of silence: it was not in use`);
       lab.expect(gap <= RELAY_LOSS, `${gap} ms of silence, ${RELAY_LOSS} ms allowed`);
