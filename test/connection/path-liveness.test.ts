@@ -107,10 +107,10 @@ function traffic(pair: NodePair, duration: Duration): void {
   }
 }
 
-/** Longest time between two arrivals on the client since `start`. */
-function longestGap(pair: NodePair, start: number): Duration {
-  const arrivals = pair.client.delivered.map(({ at }) => at).filter((at) => at >= start);
-  return arrivals.reduce((longest, at, i) => Math.max(longest, at - (arrivals[i - 1] ?? start)), 0);
+/** Longest time from `start` until now in which nothing arrived on a host. */
+function longestGap(pair: NodePair, host: NodePair["client"] | NodePair["gateway"], start: number): Duration {
+  const times = [...host.delivered.map(({ at }) => at).filter((at) => at >= start), pair.now];
+  return times.reduce((longest, at, i) => Math.max(longest, at - (times[i - 1] ?? start)), 0);
 }
 
 test("a direct way that dies under traffic gives way to the relayed one within a second and a half", () => {
@@ -126,11 +126,36 @@ test("a direct way that dies under traffic gives way to the relayed one within a
   pair.network.isBlocked = (source, destination) => source.port === 51820 && destination.port === 51820;
   const start = pair.now;
   traffic(pair, 5000);
-  const gap = longestGap(pair, start);
+  const gap = longestGap(pair, pair.client, start);
   assert.ok(gap <= 1500, `${gap} ms`);
   assert.ok(gap >= SILENCE, "it was the direct way that carried");
   assert.deepEqual(pair.failures(), { client: [], gateway: [] });
 });
+
+for (const dead of ["the client's", "the gateway's"])
+  test(`each direction has its own relay, and ${dead} dies: the other one takes over within a second and a half`, () => {
+    const pair = new NodePair();
+    const relays = [pair.client, pair.gateway].map((host, i) => {
+      const relay = new SimulatedRelay(pair.network, `relay ${i}`, relayAddress(`203.0.113.${i + 1}`));
+      host.machine.updateRelays([], [relay.description], pair.now);
+      host.drain(pair.now);
+      return relay;
+    });
+    pair.network.isBlocked = (source, destination) => source.port === 51820 && destination.port === 51820;
+    pair.network.wait(500);
+    pair.establish();
+    traffic(pair, 3000);
+    const victim = relays[dead === "the client's" ? 0 : 1];
+    assert.ok(victim !== undefined && relays.every(({ relayed }) => relayed > 20), "both relays are in use");
+    victim.isDown = true;
+    const start = pair.now;
+    traffic(pair, 5000);
+    for (const host of [pair.client, pair.gateway]) {
+      const gap = longestGap(pair, host, start);
+      assert.ok(gap <= 1500, `${gap} ms of silence on ${host.name}`);
+    }
+    assert.deepEqual(pair.failures(), { client: [], gateway: [] });
+  });
 
 test("while no way works packets wait, the newest of them, and go out when one works again", () => {
   const pair = new NodePair();
