@@ -417,7 +417,7 @@ export class Connection {
         this.#selectPath(event.local, event.remote, now);
         return;
       case "path-answered":
-        this.#liveness.handleAnswer(now);
+        if (this.#liveness.handleAnswer(now)) this.#context.emit({ type: "watch-source", connection: this.id });
         return;
       case "path-lost":
         this.#path = undefined;
@@ -454,7 +454,7 @@ export class Connection {
   /** Looks whether what is sent is answered. */
   #watch(now: Instant): void {
     if (this.#path === undefined) return;
-    const verdict = this.#liveness.judge(now, this.agent.roundTrip);
+    const verdict = this.#liveness.judge(now, this.agent.roundTrip, (since) => this.agent.hasAlternative(since));
     switch (verdict) {
       case "ask":
       case "ask-here":

@@ -219,6 +219,11 @@ export class IceAgent {
     else for (const pair of this.#checklist.pairs) if (pair.state === "succeeded") pair.schedule.expedite(now);
   }
 
+  /** Whether a pair other than the one in use has answered since then. */
+  hasAlternative(since: Instant): boolean {
+    return this.#checklist.pairs.some((pair) => pair !== this.#selected && pair.answeredAt >= since);
+  }
+
   /** Traffic shows that the pair in use is dead: uses one that has answered since `since` instead, or none until one answers. */
   suspect(since: Instant, now: Instant): void {
     for (const pair of this.#checklist.pairs) if (pair.answeredAt < since) pair.isSuspect = true;

@@ -7,95 +7,72 @@ import { MAX_WAITING_PACKETS } from "../../src/connection/connection.js";
 import {
   LOOK_INTERVAL,
   MAX_QUESTIONS,
+  MAX_QUESTIONS_ALONE,
   MIN_ANSWER_TIME,
-  MIN_ANSWER_TIME_ELSEWHERE,
   PathLiveness,
   SILENCE,
 } from "../../src/connection/path-liveness.js";
 import { CLIENT_ID, GATEWAY_ID, NodePair } from "../support/node-network.js";
 import { relayAddress, SimulatedRelay } from "../support/simulated-relay.js";
 
-test("silence while sending makes it ask, twice, and then say that the way is dead; idleness does not", () => {
-  const liveness = new PathLiveness();
-  liveness.reset(1000);
-  assert.equal(liveness.deadline(1000), undefined);
-  assert.equal(liveness.judge(60_000, 0), undefined, "nothing was sent");
-  liveness.handleHeard(60_000);
-  liveness.handleSent(60_000 + SILENCE - LOOK_INTERVAL - 1);
-  assert.equal(liveness.judge(60_000 + SILENCE, 0), undefined, "what was sent may still be answered");
-  liveness.handleSent(60_000 + SILENCE - LOOK_INTERVAL);
-  const verdicts: [Duration, string][] = [];
-  for (let now = 60_000; now < 63_000; now += 50) {
-    const verdict = liveness.judge(now, 0);
-    if (verdict !== undefined) verdicts.push([now - 60_000, verdict]);
-    if (verdict === "dead") break;
+const alone = () => false;
+const another = () => true;
+
+test("silence while sending makes it ask, twice or four times, and then say that the way is dead; idleness does not", () => {
+  for (const [hasAlternative, questions] of [
+    [another, MAX_QUESTIONS],
+    [alone, MAX_QUESTIONS_ALONE],
+  ] as const) {
+    const liveness = new PathLiveness();
+    liveness.reset(1000);
+    assert.equal(liveness.deadline(1000), undefined);
+    assert.equal(liveness.judge(60_000, 0, hasAlternative), undefined, "nothing was sent");
+    liveness.handleHeard(60_000);
+    liveness.handleSent(60_000 + SILENCE - LOOK_INTERVAL - 1);
+    const early = liveness.judge(60_000 + SILENCE, 0, hasAlternative);
+    assert.equal(early, undefined, "what was sent may still be answered");
+    liveness.handleSent(60_000 + SILENCE - LOOK_INTERVAL);
+    const verdicts: [Duration, string][] = [];
+    for (let now = 60_000; now < 63_000; now += 50) {
+      const verdict = liveness.judge(now, 0, hasAlternative);
+      if (verdict !== undefined) verdicts.push([now - 60_000, verdict]);
+      if (verdict === "dead") break;
+    }
+    const expected = Array.from({ length: questions }, (_, i) => [SILENCE + i * MIN_ANSWER_TIME, "ask"]);
+    assert.deepEqual(verdicts, [...expected, [SILENCE + questions * MIN_ANSWER_TIME, "dead"]]);
+    assert.equal(liveness.askedSince, 60_000 + SILENCE);
   }
-  assert.deepEqual(verdicts, [
-    [SILENCE, "ask"],
-    [SILENCE + MIN_ANSWER_TIME, "ask"],
-    [SILENCE + MAX_QUESTIONS * MIN_ANSWER_TIME, "dead"],
-  ]);
-  assert.equal(liveness.askedSince, 60_000 + SILENCE);
 });
 
 test("an answer ends the questions; distant peers have more time", () => {
   const liveness = new PathLiveness();
   liveness.reset(0);
   liveness.handleSent(1000);
-  assert.equal(liveness.judge(1000, 300), "ask");
-  assert.equal(liveness.judge(1599, 300), undefined);
+  assert.equal(liveness.judge(1000, 300, another), "ask");
+  assert.equal(liveness.judge(1599, 300, another), undefined);
   assert.equal(liveness.deadline(1599), 1600);
   liveness.handleHeard(1599);
-  assert.equal(liveness.judge(1600, 300), undefined);
-  assert.equal(liveness.judge(3000, 300), undefined, "nothing was sent since");
+  assert.equal(liveness.judge(1600, 300, another), undefined);
+  assert.equal(liveness.judge(3000, 300, another), undefined, "nothing was sent since");
 });
 
-test("when the other side sends from elsewhere it asks at once and waits less; what is heard from there is no answer", () => {
+test("when the other side sends from elsewhere it asks soon, and what is heard is no answer", () => {
   const liveness = new PathLiveness();
   liveness.reset(0);
-  liveness.handleHeard(5000);
   liveness.doubt(5000);
-  assert.equal(liveness.judge(5000, 10), "ask");
+  assert.equal(liveness.judge(5000, 10, another), "ask-here");
   liveness.handleHeard(5050);
-  assert.equal(liveness.judge(5000 + MIN_ANSWER_TIME_ELSEWHERE, 10), "ask");
-  assert.equal(liveness.judge(5000 + MAX_QUESTIONS * MIN_ANSWER_TIME_ELSEWHERE, 10), "dead");
-  liveness.reset(6000);
+  assert.equal(liveness.judge(5000 + MIN_ANSWER_TIME, 10, another), "ask");
+  assert.equal(liveness.judge(5000 + MAX_QUESTIONS * MIN_ANSWER_TIME, 10, another), "dead");
+  liveness.handleHeard(6000);
   liveness.doubt(6000);
-  assert.equal(liveness.judge(6000, 200), "ask");
-  assert.equal(liveness.deadline(6000), 6400, "distant peers have more time");
-  liveness.handleAnswer(6050);
-  assert.equal(liveness.judge(6400, 200), undefined, "an answer settles it");
-});
-
-test("while the other side sends from elsewhere, only answers count: this way is asked as long as packets are sent", () => {
-  const liveness = new PathLiveness();
-  liveness.reset(0);
-  liveness.doubt(0);
-  assert.equal(liveness.judge(0, 10), "ask");
-  liveness.handleAnswer(10);
-  let [asked, dead] = [0, false];
-  for (let now = 10; now < 10_000 && !dead; now += 10) {
-    liveness.handleHeard(now);
-    if (now < 5000) liveness.handleSent(now);
-    const verdict = liveness.judge(now, 10);
-    if (verdict === "ask-here") {
-      asked++;
-      liveness.handleAnswer(now + 1);
-    }
-    dead = verdict === "dead";
-  }
-  assert.equal(dead, false);
-  assert.ok(asked >= 14 && asked <= 5000 / SILENCE + 1, `${asked} questions in 5 s`);
-  // The way dies, the other one does not.
-  const verdicts: string[] = [];
-  for (let now = 20_000; now < 22_000 && !dead; now += 10) {
-    liveness.handleHeard(now);
-    liveness.handleSent(now);
-    const verdict = liveness.judge(now, 10);
-    if (verdict !== undefined) verdicts.push(verdict);
-    dead = verdict === "dead";
-  }
-  assert.deepEqual(verdicts, ["ask-here", "ask", "dead"]);
+  assert.equal(liveness.deadline(6000), 6000 + SILENCE, "it was heard over this way a moment ago");
+  assert.equal(liveness.judge(6000 + SILENCE, 10, another), "ask-here");
+  assert.equal(liveness.handleAnswer(6350), true, "an answer settles it, and there may be another doubt");
+  assert.equal(liveness.handleAnswer(6360), false);
+  assert.equal(liveness.judge(6400, 10, another), undefined);
+  liveness.handleHeard(6400);
+  assert.equal(liveness.judge(6500, 10, another), undefined);
 });
 
 /** Sends a packet from both sides every 50 ms. */
@@ -185,7 +162,7 @@ test("packets that wait on a gateway go to the client that comes back with a new
   const before = pair.client.delivered.length;
   pair.establish();
   // What was sent since the gateway knew; when it looked is a matter of a packet or two.
-  const waited = (3000 - SILENCE - MAX_QUESTIONS * MIN_ANSWER_TIME) / 50;
+  const waited = (3000 - SILENCE - MAX_QUESTIONS_ALONE * MIN_ANSWER_TIME) / 50;
   const arrived = pair.client.delivered.length - before;
   assert.ok(waited < MAX_WAITING_PACKETS && arrived <= waited && arrived >= waited - 3, `${arrived} of ${waited}`);
 });
