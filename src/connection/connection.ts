@@ -75,6 +75,8 @@ export interface ConnectionContext {
   bindChannel(relay: string, peer: SocketAddress, now: Instant): void;
   /** The way over a relay from an address that it lends us; `direct` from an address of ours; `undefined` when no channel leads there (yet). */
   relayedPath(local: SocketAddress, peer: SocketAddress, now: Instant): RelayedPath | "direct" | undefined;
+  /** No way works any more: if the relay is to blame, it may take long to say so. */
+  pathLost(connection: Connection, now: Instant): void;
   /** The other side has proved to be at this address: WireGuard messages from there are welcome. */
   sourceDiscovered(connection: Connection, source: SocketAddress): void;
 }
@@ -423,6 +425,7 @@ export class Connection {
         this.#path = undefined;
         this.#isPathLost = true;
         this.#context.emit({ type: "path-lost", connection: this.id });
+        this.#context.pathLost(this, now);
         return;
     }
   }

@@ -134,6 +134,34 @@ for (const dead of ["the client's", "the gateway's"])
     assert.deepEqual(pair.failures(), { client: [], gateway: [] });
   });
 
+test("the relay of both directions dies, and neither portal nor relay says so: another one takes over within a second and a half", () => {
+  const pair = new NodePair();
+  const relays = [1, 2].map((n) => new SimulatedRelay(pair.network, `relay ${n}`, relayAddress(`203.0.113.${n}`)));
+  const offer = (relay: SimulatedRelay | undefined) => {
+    assert.ok(relay !== undefined);
+    for (const host of [pair.client, pair.gateway]) {
+      host.machine.updateRelays([], [relay.description], pair.now);
+      host.drain(pair.now);
+    }
+    pair.network.wait(500);
+  };
+  pair.network.isBlocked = (source, destination) => source.port === 51820 && destination.port === 51820;
+  offer(relays[0]);
+  pair.establish();
+  offer(relays[1]);
+  traffic(pair, 3000);
+  const [first, second] = relays;
+  assert.ok(first !== undefined && second !== undefined && second.relayed === 0, "the first relay is used on");
+  first.isDown = true;
+  const start = pair.now;
+  traffic(pair, 5000);
+  for (const host of [pair.client, pair.gateway]) {
+    const gap = longestGap(pair, host, start);
+    assert.ok(gap <= 1500, `${gap} ms of silence on ${host.name}`);
+  }
+  assert.deepEqual(pair.failures(), { client: [], gateway: [] });
+});
+
 test("while no way works packets wait, the newest of them, and go out when one works again", () => {
   const pair = new NodePair();
   pair.establish();
