@@ -4,12 +4,14 @@ import type { IpAddress } from "../../src/base/address.js";
 import { viewOf } from "../../src/base/bytes.js";
 import type { Duration } from "../../src/base/time.js";
 import { monotonicNow } from "../../src/system/clock.js";
+import { Errno } from "../../src/system/linux/errno.js";
 import {
   AF_INET,
   AF_INET6,
   allocate,
   check,
   close,
+  errno,
   POLLIN,
   poll,
   recvfrom,
@@ -75,7 +77,10 @@ export class EchoSocket {
     const end = monotonicNow() + timeout;
     for (;;) {
       const left = Math.max(0, end - monotonicNow());
-      if (poll(this.#waiting.address, 1, Math.ceil(left)) <= 0) return undefined;
+      const ready = poll(this.#waiting.address, 1, Math.ceil(left));
+      // A signal, as that of a child's end, is no reason to wait no longer.
+      if (ready < 0 && errno() === Errno.EINTR) continue;
+      if (ready <= 0) return undefined;
       const length = recvfrom(this.#fd, this.#answer.address, this.#answer.bytes.length, 0, 0, 0);
       // A raw IPv4 socket delivers the IP header as well.
       const offset = family === 4 ? (this.#answer.view.getUint8(0) & 0x0f) * 4 : 0;
