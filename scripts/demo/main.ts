@@ -91,7 +91,7 @@ function printDocument(content: object): void {
 }
 
 function summary(result: DemoResult, seconds: number): string {
-  const { firstPacket, download, throughput, ping, denied } = result;
+  const { firstPacket, download, throughput, ping, denied, relayed } = result;
   const fastest = (roundTrips: readonly number[]) => formatMilliseconds(Math.min(...roundTrips));
   return `
 Everything passed, in ${seconds.toFixed(1)} s.
@@ -100,8 +100,14 @@ Everything passed, in ${seconds.toFixed(1)} s.
   download       100 MB in ${download.seconds.toFixed(2)} s, SHA-256 right
   ping           IPv4 ${fastest(ping.ipv4)}${ping.ipv6 === undefined ? "" : `, IPv6 ${fastest(ping.ipv6)}`} at best
   no policy      ${denied.map(({ address }) => address).join(", ")} not reachable
-  throughput     ${formatRate(throughput.download)} down, ${formatRate(throughput.upload)} up
+  throughput     ${formatRate(throughput.download)} down, ${formatRate(throughput.upload)} up${relayed === undefined ? "" : pathChanges(relayed)}
 `;
+}
+
+function pathChanges({ toRelayMs, roundTripMs, toDirectMs, lost }: NonNullable<DemoResult["relayed"]>): string {
+  const [toRelay, toDirect] = [formatMilliseconds(toRelayMs), formatMilliseconds(toDirectMs)];
+  return `
+  path           relayed ${toRelay} after the direct way was blocked (ping ${formatMilliseconds(roundTripMs)}), direct ${toDirect} after it was opened (${lost} pings lost)`;
 }
 
 /** How another terminal gets into the world. */

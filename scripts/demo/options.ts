@@ -21,9 +21,9 @@ Builds a small internet out of network namespaces on this machine, runs wirelane
 
     client ───────────── internet ───────────── gateway ─┬─ intranet   172.20.0.10  fd20::10   policy: allowed
     192.0.2.2          203.0.113.10         198.51.100.2 ├─ second     172.22.0.10  fd22::10   policy: allowed
-                         (portal)                        └─ forbidden  172.21.0.10  fd21::10   no policy: denied
+                      (portal, relay)                    └─ forbidden  172.21.0.10  fd21::10   no policy: denied
 
-  1. The portal starts; it reads from a YAML file who may reach what.
+  1. The portal starts; it reads from a YAML file who may reach what. A relay signs in.
   2. The gateway connects to the portal and waits for clients.
   3. The client signs in. It learns which resources it may use, but no connection exists yet.
   4. A ping from the client to the intranet is the first packet. The client holds it back, tells the portal its intent, gets
@@ -33,6 +33,8 @@ Builds a small internet out of network namespaces on this machine, runs wirelane
   6. The intranet host is pinged over IPv4 and IPv6.
   7. The network "forbidden" is right behind the same gateway, but no policy grants it: it must not be reachable.
   8. Throughput both ways, over one TCP stream. Programs, resource and measurement share this machine's processors.
+  9. The networks of client and gateway stop carrying UDP between each other: the connection goes on over the relay. Then they do again: it
+     becomes direct, and nothing is lost. Pings every 20 ms watch both.
 
 Nothing of this machine's own network is touched, and everything is gone afterwards. Exit code: 0 if all steps passed, 1 if one
 failed (which one and where the logs are is printed), 2 for a wrong command line, 130 after Ctrl-C.
@@ -44,7 +46,7 @@ Options:
   -h, --help       print this
 
 Needs Linux, Node 20 and /dev/net/tun. Root, or a kernel that lets users make user namespaces (then the demo runs itself again with
-unshare, of util-linux). Without nft and iptables the gateway cannot masquerade, and the resources get a route back instead.
+unshare, of util-linux). Without nft and iptables the gateway cannot masquerade, and the resources get a route back instead; step 9 needs nft.
 RUST_LOG sets how much the programs log, as RUST_LOG=debug.
 `;
 

@@ -3,6 +3,7 @@
 //
 //   node resource-server.js PORT
 //   GET /file?bytes=N     N bytes, the same for every request; the header X-Sha256 of a HEAD request is not needed: see the line printed
+//   GET /file?bytes=N&rate=R   the same, at most R bytes per second on average since the start
 //   POST /sink            reads the body, answers {"bytes": N}
 
 import { createHash } from "node:crypto";
@@ -10,6 +11,9 @@ import { createServer } from "node:http";
 
 /** Size of the file that the demo downloads, bytes. */
 const FILE_BYTES = 100_000_000;
+
+/** Bytes that are written at once where the rate is limited: a divisor of the block's length. */
+const SMALL_BLOCK = 1 << 15;
 
 /** The file repeats this block: fast to serve, and no two packets of a window are alike by accident. */
 const BLOCK = fillBlock(1 << 20);
@@ -27,8 +31,11 @@ function fillBlock(length: number): Buffer {
   return block;
 }
 
-function* blocks(bytes: number): Generator<Buffer> {
-  for (let left = bytes; left > 0; left -= BLOCK.length) yield left >= BLOCK.length ? BLOCK : BLOCK.subarray(0, left);
+function* blocks(bytes: number, size = BLOCK.length): Generator<Buffer> {
+  for (let done = 0; done < bytes; done += size) {
+    const start = done % BLOCK.length;
+    yield BLOCK.subarray(start, start + Math.min(size, bytes - done));
+  }
 }
 
 const hash = createHash("sha256");
@@ -44,14 +51,23 @@ const server = createServer((request, response) => {
       return;
     }
     response.writeHead(200, { "content-length": bytes, "content-type": "application/octet-stream" });
-    const source = blocks(bytes);
+    const rate = Number(url.searchParams.get("rate") ?? Number.POSITIVE_INFINITY);
+    const source = blocks(bytes, rate === Number.POSITIVE_INFINITY ? BLOCK.length : SMALL_BLOCK);
+    const start = performance.now();
+    let written = 0;
     const pump = () => {
       for (;;) {
+        const early = (1000 * written) / rate - (performance.now() - start);
+        if (early > 0) {
+          setTimeout(pump, early);
+          return;
+        }
         const next = source.next();
         if (next.done) {
           response.end();
           return;
         }
+        written += next.value.length;
         if (!response.write(next.value)) {
           response.once("drain", pump);
           return;

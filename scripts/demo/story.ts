@@ -1,15 +1,18 @@
 // The demo's steps, in order. Each either passes and is reported with its time, or throws: then `Story.current` names it.
 
+import { setTimeout as sleep } from "node:timers/promises";
+import { type PathKind, waitForPath } from "../lab/path-kind.js";
 import type { LabProgram, LogRecord } from "../lab/program.js";
 import {
   PORTAL_URL,
+  RELAY,
   RESOURCE_PORT,
   RESOURCES,
   type ResourceFile,
   type ResourceName,
   type World,
 } from "../lab/world.js";
-import { formatRate, type Report, type Step } from "./report.js";
+import { formatMilliseconds, formatRate, type Report, type Step } from "./report.js";
 
 /** What came out. Times in milliseconds, rates in bits per second. */
 export interface DemoResult {
@@ -33,6 +36,18 @@ export interface DemoResult {
   /** Addresses that must not be reachable, and how the attempt ended. */
   readonly denied: readonly { readonly address: string; readonly outcome: string }[];
   readonly throughput: { readonly download: number; readonly upload: number };
+  /** The connection without UDP between the networks, and with it again; absent where that cannot be blocked. */
+  readonly relayed?: {
+    /** From the block until the connection goes over the relay, and until pings come through again. */
+    readonly toRelayMs: number;
+    readonly gapMs: number;
+    /** Median round trip over the relay. */
+    readonly roundTripMs: number;
+    /** From the end of the block until the connection is direct, and pings lost by that. */
+    readonly toDirectMs: number;
+    readonly lost: number;
+    readonly sent: number;
+  };
 }
 
 /** Time limits in milliseconds: generous, for slow machines; what takes long is shown, not hidden. */
@@ -46,6 +61,10 @@ const DOWNLOAD_TIMEOUT = 300_000;
 const SETTLE_TIME = 2000;
 
 const PING_COUNT = 5;
+
+/** How long a path may take to change, and how long it is looked at then. */
+const PATH_TIMEOUT = 30_000;
+const PATH_TIME = 1500;
 
 /** The steps. */
 export class Story {
@@ -75,7 +94,8 @@ export class Story {
     const ping = this.#pings(world);
     const denied = await this.#denied(world);
     const throughput = await this.#throughput(world);
-    return { firstPacket, download, ping, denied, throughput };
+    const relayed = await this.#relayed(world, client);
+    return { firstPacket, download, ping, denied, throughput, ...(relayed === undefined ? {} : { relayed }) };
   }
 
   /** Lets the step that is going on be the last. */
@@ -94,6 +114,11 @@ export class Story {
     const portal = world.startPortal();
     await portal.waitFor("Portal is listening", { timeout: PROGRAM_TIMEOUT });
     this.#passed("portal-up", Date.now() - start, PORTAL_URL);
+
+    this.#begin("relay online");
+    start = Date.now();
+    await world.startRelay().ready(PROGRAM_TIMEOUT);
+    this.#passed("relay-online", Date.now() - start, RELAY.ipv4);
 
     this.#begin("gateway online");
     start = Date.now();
@@ -115,7 +140,7 @@ export class Story {
     this.#begin("resource server");
     const file = await resources;
     this.#begin("letting the programs settle");
-    await new Promise((resolve) => setTimeout(resolve, SETTLE_TIME));
+    await sleep(SETTLE_TIME);
     return { client, file };
   }
 
@@ -179,14 +204,18 @@ export class Story {
   #ping(world: World, family: "ipv4" | "ipv6", title: string): number[] {
     this.#begin(title);
     const address = RESOURCES.intranet[family];
+    const roundTrips = this.#roundTrips(world, address);
+    this.#passed(`ping-${family}`, median(roundTrips), `median of ${PING_COUNT}, ${address}`);
+    return roundTrips;
+  }
+
+  #roundTrips(world: World, address: string): number[] {
     const roundTrips: number[] = [];
     for (let i = 1; i <= PING_COUNT; i++) {
       const roundTrip = world.ping(address, PING_TIMEOUT);
       if (roundTrip === undefined) throw new Error(`${address}: no reply to ping ${i} within ${PING_TIMEOUT} ms`);
       roundTrips.push(roundTrip);
     }
-    const middle = [...roundTrips].sort((a, b) => a - b)[PING_COUNT >> 1] ?? Number.NaN;
-    this.#passed(`ping-${family}`, middle, `median of ${PING_COUNT}, ${address}`);
     return roundTrips;
   }
 
@@ -237,6 +266,45 @@ export class Story {
     return rate;
   }
 
+  /** The way between the networks is closed to UDP, and opened again. */
+  async #relayed(world: World, client: LabProgram): Promise<DemoResult["relayed"]> {
+    this.#report.heading("Relayed, and direct again (the same connection)");
+    this.#begin("blocking the direct way");
+    const problem = world.whyNotBlock();
+    if (problem !== undefined) {
+      this.#report.note(`not shown: ${problem}`);
+      return undefined;
+    }
+    const { ipv4: address } = RESOURCES.intranet;
+    await waitForPath(client, "direct", PATH_TIMEOUT);
+
+    this.#begin("relayed");
+    const stopFirst = await world.pingStream(address);
+    const toRelayMs = await this.#until(client, "relayed", () => world.blockDirect(true));
+    const { longestGapMs: gapMs } = await stopFirst();
+    const roundTripMs = median(this.#roundTrips(world, address));
+    const silence = `without UDP between the networks: ${formatMilliseconds(gapMs)} of silence, then over the relay`;
+    this.#passed("relayed", toRelayMs, silence);
+
+    this.#begin("direct again");
+    const stopSecond = await world.pingStream(address);
+    const toDirectMs = await this.#until(client, "direct", () => world.blockDirect(false));
+    const { sent, answered } = await stopSecond();
+    const lost = sent - answered;
+    this.#passed("direct-again", toDirectMs, `UDP gets through: ${lost} of ${sent} pings lost meanwhile`);
+    return { toRelayMs, gapMs, roundTripMs, toDirectMs, lost, sent };
+  }
+
+  /** Does something that changes the client's path. @returns the milliseconds that it took. */
+  async #until(client: LabProgram, path: PathKind, action: () => void): Promise<number> {
+    const start = Date.now();
+    action();
+    await waitForPath(client, path, PATH_TIMEOUT);
+    const took = Date.now() - start;
+    await sleep(PATH_TIME);
+    return took;
+  }
+
   #begin(title: string): void {
     if (this.#abandoned) throw new Error("abandoned");
     this.#current = title;
@@ -260,6 +328,10 @@ export class Story {
 function resourceUrl(name: ResourceName, path: string): string {
   const port = RESOURCE_PORT === 80 ? "" : `:${RESOURCE_PORT}`;
   return `http://${RESOURCES[name].ipv4}${port}${path}`;
+}
+
+function median(values: readonly number[]): number {
+  return [...values].sort((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
 }
 
 function megabytes(bytes: number): string {

@@ -22,9 +22,11 @@ import { Internet, type Line, type LineOptions } from "./internet.js";
 import { Lab } from "./lab.js";
 import { whyNoRouters } from "./nat-router.js";
 import { LabNetwork, type NetworkPlan } from "./network.js";
+import { type PathKind, pathOf, waitForPath } from "./path-kind.js";
+import { type PingStreamResult, startPingStream } from "./ping-stream.js";
 import { LabProgram } from "./program.js";
 import { COTURN_USER, RELAY_PORT, type RelayKind, type RunningRelay, startRelay } from "./relay-program.js";
-import { ownEnvironment, type ProgramOverrides, RESOURCE_PORT, RESOURCES } from "./world.js";
+import { type ProgramOverrides, programEnvironment, RESOURCE_PORT, RESOURCES } from "./world.js";
 import { defaultConfiguration, renderConfiguration, TOKENS, type WorldConfiguration } from "./world-configuration.js";
 
 /** How to make a world. */
@@ -59,25 +61,12 @@ export interface WorldRelay {
   ipv6: string | undefined;
 }
 
-/** Over which way a connection goes. */
-export type PathKind = "direct" | "relayed";
-
-/** What a stream of pings saw. */
-export interface PingStreamResult {
-  readonly sent: number;
-  readonly answered: number;
-  /** Longest time without a reply, milliseconds; 0 when there was none of at least 150 ms. */
-  readonly longestGapMs: number;
-  /** Times without reply of at least 150 ms, and when each began (milliseconds since 1970). */
-  readonly gaps: readonly { readonly at: number; readonly ms: number }[];
-}
-
 /** A download that goes on. */
 export interface RunningDownload {
   /** What has arrived so far: bytes in total, by time (milliseconds since 1970; four times a second). */
   readonly arrivals: readonly { readonly at: number; readonly bytes: number }[];
   /** Resolves at its end; rejects when it failed. */
-  readonly done: Promise<{ readonly bytes: number; readonly seconds: number }>;
+  readonly done: Promise<{ readonly bytes: number; readonly seconds: number; readonly sha256: string | undefined }>;
 }
 
 /** TCP port of the portal. */
@@ -92,7 +81,6 @@ const SOON = 20_000;
 const WIRELANE = fileURLToPath(new URL("../../src/programs/main.js", import.meta.url));
 const RESOURCE_SERVER = fileURLToPath(new URL("../demo/resource-server.js", import.meta.url));
 const PROBE = fileURLToPath(new URL("../demo/probe.js", import.meta.url));
-const PING_STREAM = fileURLToPath(new URL("./ping-stream-main.js", import.meta.url));
 
 /** Devices' ids, so that nothing is stored on the machine. */
 const GATEWAY_ID = "5a3b6e2c-0d51-4d0e-9d8b-6f2a3c1e4b70";
@@ -228,7 +216,7 @@ export class NatWorld {
       apiUrl: this.#portalUrl(relay.line.ipv4 !== undefined),
       token: relay.token,
       logFile: join(this.directory, `${relay.name}.jsonl`),
-      env: this.#environment({}),
+      env: programEnvironment(),
       args,
     });
     await relay.program.ready(SOON);
@@ -329,21 +317,15 @@ export class NatWorld {
     network.attach(this.gatewayHost, number);
   }
 
-  /** Which way a program's connection goes, by its log; `undefined` when it has none yet. `from`: a value of `mark`. */
-  path(program = this.client, from = 0): PathKind | undefined {
-    const record = program?.records.slice(from).findLast(({ message }) => message === "Path selected");
-    const path = record?.fields["path"];
-    return path === "direct" || path === "relayed" ? path : undefined;
+  /** Which way a program's connection goes; `undefined` when it has none yet. */
+  path(program = this.client): PathKind | undefined {
+    return program && pathOf(program);
   }
 
   /** Waits until a program's connection goes this way, and says when it does not. */
   async waitForPath(path: PathKind, timeout: number, program = this.client): Promise<void> {
-    const start = Date.now();
-    while (this.path(program) !== path) {
-      if (Date.now() - start > timeout)
-        throw new Error(`the ${program?.name}'s path is ${this.path(program)}, not ${path}, after ${timeout} ms`);
-      await sleep(20);
-    }
+    if (program === undefined) throw new Error("the program was not started");
+    await waitForPath(program, path, timeout);
   }
 
   /** Sends one ping from the client to the resource. @returns its round trip in milliseconds; `undefined` without a reply. */
@@ -373,9 +355,8 @@ export class NatWorld {
 
   /** Fetches a small file from the resource (spec 05, section 13.5, `client_curl`: at most 30 s). @returns milliseconds. */
   async curl(timeout = 30_000, address: string = RESOURCE.ipv4): Promise<number> {
-    const host = address.includes(":") ? `[${address}]` : address;
     const start = performance.now();
-    const result = await this.#probe("curl", ["download", `http://${host}:${RESOURCE_PORT}/file?bytes=1000`]).waitFor(
+    const result = await this.#probe("curl", ["download", fileUrl(address, 1000)]).waitFor(
       ({ fields }) => "sha256" in fields,
       { timeout },
     );
@@ -383,20 +364,42 @@ export class NatWorld {
     return performance.now() - start;
   }
 
-  /** Starts a download over one TCP connection at full speed. */
+  /** Starts a download over one TCP connection at full speed, for so long. */
   download(seconds: number, address: string = RESOURCE.ipv4): RunningDownload {
+    // A transfer without any progress gives up by itself after 30 s.
+    return this.#transfer(["drain", fileUrl(address, 1e13), String(seconds)], (seconds + 60) * 1000);
+  }
+
+  /**
+   * Starts the download of a file over one TCP connection; the server sends at most so many bytes per second on average. It fails after `timeout`
+   * milliseconds.
+   */
+  downloadFile(bytes: number, rate: number, timeout: number): RunningDownload {
+    return this.#transfer(["download", `${fileUrl(RESOURCE.ipv4, bytes)}&rate=${rate}`], timeout);
+  }
+
+  /** What the file of this size has for a checksum, as the gateway's host gets it without a tunnel. */
+  async checksum(bytes: number): Promise<string> {
+    const args = ["download", fileUrl(RESOURCE.ipv4, bytes)];
+    const { fields } = await this.#probe("checksum", args, this.gatewayHost).waitFor(
+      (record) => "sha256" in record.fields,
+      { timeout: SOON },
+    );
+    return String(fields["sha256"]);
+  }
+
+  #transfer(args: readonly string[], timeout: number): RunningDownload {
     const arrivals: { readonly at: number; readonly bytes: number }[] = [];
-    const url = `http://${address}:${RESOURCE_PORT}/file?bytes=${1e13}`;
-    const program = this.#probe("download", ["drain", url, String(seconds)]);
+    const program = this.#probe("download", args);
     const isResult = ({ fields }: { readonly fields: Readonly<Record<string, unknown>> }) => {
       if (!("progress" in fields)) return true;
       arrivals.push({ at: Date.now(), bytes: Number(fields["progress"]) });
       return false;
     };
-    // A transfer without any progress gives up by itself after 30 s.
-    const done = program.waitFor(isResult, { timeout: (seconds + 60) * 1000 }).then(({ fields }) => ({
+    const done = program.waitFor(isResult, { timeout }).then(({ fields }) => ({
       bytes: Number(fields["bytes"]),
       seconds: Number(fields["seconds"]),
+      sha256: fields["sha256"] === undefined ? undefined : String(fields["sha256"]),
     }));
     // Whoever waits for the end hears of a failure; nobody has to.
     done.catch(() => undefined);
@@ -404,20 +407,8 @@ export class NatWorld {
   }
 
   /** Pings the resource every 20 ms, from the first reply on until the returned function is called. */
-  async pingStream(address: string = RESOURCE.ipv4): Promise<() => Promise<PingStreamResult>> {
-    const program = LabProgram.start(this.clientHost, {
-      name: "ping stream",
-      script: PING_STREAM,
-      args: [address, "20", "200"],
-      env: process.env,
-      logFile: join(this.directory, "probe.log"),
-    });
-    await program.waitFor(({ fields }) => "started" in fields, { timeout: SOON });
-    return async () => {
-      program.signal("SIGTERM");
-      const { fields } = await program.waitFor((record) => "longestGapMs" in record.fields, { timeout: SOON });
-      return fields as unknown as PingStreamResult;
-    };
+  pingStream(address: string = RESOURCE.ipv4): Promise<() => Promise<PingStreamResult>> {
+    return startPingStream(this.clientHost, address, join(this.directory, "probe.log"));
   }
 
   /** What the programs did last and which way their connections went: for the message of a failure. */
@@ -476,11 +467,6 @@ export class NatWorld {
     return ipv4 ? `ws://203.0.113.2:${PORTAL_PORT}` : `ws://[2001:db8:f0::2]:${PORTAL_PORT}`;
   }
 
-  #environment(env: Readonly<Record<string, string | undefined>>): NodeJS.ProcessEnv {
-    const level = process.env["RUST_LOG"] ?? "info";
-    return { ...ownEnvironment(), RUST_LOG: level, FIREZONE_LOG_FORMAT: "json", NO_COLOR: "1", ...env };
-  }
-
   #startProgram(
     name: "portal" | "gateway" | "client",
     host: LabHost,
@@ -494,13 +480,13 @@ export class NatWorld {
       name,
       script: WIRELANE,
       args: [name, ...args, ...(overrides.args ?? [])],
-      env: this.#environment({ ...url, ...env, ...overrides.env }),
+      env: { ...programEnvironment(), ...url, ...env, ...overrides.env },
       logFile: join(this.directory, `${name}.jsonl`),
     });
   }
 
-  #probe(name: string, args: readonly string[]): LabProgram {
-    return LabProgram.start(this.clientHost, {
+  #probe(name: string, args: readonly string[], host = this.clientHost): LabProgram {
+    return LabProgram.start(host, {
       name,
       script: PROBE,
       args,
@@ -508,6 +494,12 @@ export class NatWorld {
       logFile: join(this.directory, "probe.log"),
     });
   }
+}
+
+/** A file of the resource (its HTTP server is in scripts/demo/resource-server.ts). */
+function fileUrl(address: string, bytes: number): string {
+  const host = address.includes(":") ? `[${address}]` : address;
+  return `http://${host}:${RESOURCE_PORT}/file?bytes=${bytes}`;
 }
 
 /** Waits until a gateway or client has signed in and configured its interface. */

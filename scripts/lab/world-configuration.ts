@@ -26,7 +26,11 @@ export const SITE = "office";
 export const ACTOR = "alice";
 
 /** What the programs sign in with. Not secrets: they exist in the world only. */
-export const TOKENS = { gateway: "demo-gateway-token", client: "demo-client-token" } as const;
+export const TOKENS = {
+  gateway: "demo-gateway-token",
+  client: "demo-client-token",
+  relay: "demo-relay-token",
+} as const;
 
 /**
  * The file of the demo: `intranet` (both families) and `second` have a policy for the actor, `forbidden` has none.
@@ -50,6 +54,7 @@ export function defaultConfiguration(ipv6: boolean): WorldConfiguration {
     policies: resources
       .filter(({ name }) => !name.startsWith("forbidden"))
       .map(({ name }) => ({ actor: ACTOR, resource: name })),
+    relays: { tokens: [TOKENS.relay] },
   };
 }
 

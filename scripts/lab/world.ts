@@ -3,6 +3,8 @@
 //    client ───────────── internet ───────────── gateway ─┬─ intranet   172.20.0.10  fd20::10   policy
 //    192.0.2.2          203.0.113.10         198.51.100.2 ├─ forbidden  172.21.0.10  fd21::10   no policy
 //    2001:db8:1::2     (portal, port 8080)  2001:db8:2::2 └─ second     172.22.0.10  fd22::10   policy
+//                             │
+//                       relay (if started)   203.0.113.18  2001:db8:3::2
 //
 // The internet knows no way to the networks behind the gateway: what reaches them came through the tunnel.
 
@@ -17,13 +19,25 @@ import { deleteLink, getLink } from "../../src/system/linux/rtnetlink/links.js";
 import { ping } from "../demo/ping.js";
 import type { LabHost } from "./host.js";
 import { Lab } from "./lab.js";
+import { loadRules, whyNoRouters } from "./nat-router.js";
+import { type PingStreamResult, startPingStream } from "./ping-stream.js";
 import { LabProgram } from "./program.js";
+import { type RunningRelay, startRelay } from "./relay-program.js";
 import { defaultConfiguration, renderConfiguration, TOKENS, type WorldConfiguration } from "./world-configuration.js";
 
 /** Where the portal listens, and how the programs name it. */
 export const PORTAL_ADDRESS = "203.0.113.10";
 export const PORTAL_PORT = 8080;
 export const PORTAL_URL = `ws://${PORTAL_ADDRESS}:${PORTAL_PORT}`;
+
+/** The relay's addresses. */
+export const RELAY = { ipv4: "203.0.113.18", ipv6: "2001:db8:3::2" } as const;
+/** The internet's ends of its line. */
+const RELAY_ROUTER = { ipv4: "203.0.113.17", ipv6: "2001:db8:3::1" } as const;
+
+/** The networks of client and gateway, by family. */
+const CLIENT_NETWORK = { ip: "192.0.2.0/24", ip6: "2001:db8:1::/64" } as const;
+const GATEWAY_NETWORK = { ip: "198.51.100.0/24", ip6: "2001:db8:2::/64" } as const;
 
 /** Port of the HTTP server of every resource host. */
 export const RESOURCE_PORT = 80;
@@ -86,6 +100,7 @@ export class World {
   /** Why the gateway cannot masquerade here, so that the resource hosts have a route back; `undefined`: it can. */
   readonly routeBackReason: string | undefined;
   configuration: WorldConfiguration;
+  #relay: LabHost | undefined;
   #sequence = 0;
 
   private constructor(lab: Lab, options: WorldOptions) {
@@ -175,6 +190,51 @@ export class World {
     return this.#start("portal", this.internet, args, {}, overrides);
   }
 
+  /** `wirelane relay`, on a host of its own. Wait for it with `ready`. */
+  startRelay(): RunningRelay {
+    this.#relay ??= this.#addRelay();
+    return startRelay("wirelane", this.#relay, {
+      name: "relay",
+      ipv4: RELAY.ipv4,
+      ipv6: this.ipv6 ? RELAY.ipv6 : undefined,
+      apiUrl: PORTAL_URL,
+      token: TOKENS.relay,
+      logFile: join(this.directory, "relay.jsonl"),
+      env: programEnvironment(),
+    });
+  }
+
+  /** Why {@link World.blockDirect} cannot be done here; `undefined`: it can. */
+  whyNotBlock(): string | undefined {
+    return whyNoRouters(this.internet);
+  }
+
+  /** Carries no UDP between the networks of client and gateway any more, or does again: what is left is the relay. */
+  blockDirect(blocked: boolean): void {
+    const rules = (["ip", "ip6"] as const).flatMap((family) => {
+      const [client, gateway] = [CLIENT_NETWORK[family], GATEWAY_NETWORK[family]];
+      return [
+        `${family} saddr ${client} ${family} daddr ${gateway} meta l4proto udp drop`,
+        `${family} saddr ${gateway} ${family} daddr ${client} meta l4proto udp drop`,
+      ];
+    });
+    loadRules(
+      this.internet,
+      `table inet lab_internet {
+  chain forward {
+    type filter hook forward priority 0
+    ${blocked ? rules.join("\n    ") : ""}
+  }
+}
+`,
+    );
+  }
+
+  /** Pings an address from the client every 20 ms, from the first reply on until the returned function is called. */
+  pingStream(address: string): Promise<() => Promise<PingStreamResult>> {
+    return startPingStream(this.client, address, join(this.directory, "probe.log"));
+  }
+
   /** `wirelane gateway`. */
   startGateway(overrides: ProgramOverrides = {}): LabProgram {
     const env = { FIREZONE_TOKEN: TOKENS.gateway, FIREZONE_ID: GATEWAY_ID, FIREZONE_NAME: "demo-gateway" };
@@ -262,7 +322,8 @@ export class World {
 
   /** Ends all programs (SIGTERM, after 3 s SIGKILL) and puts the ordinary configuration in the portal's file. */
   async reset(): Promise<void> {
-    const hosts = [this.internet, this.client, this.gateway, ...Object.values(this.resources)];
+    const relay = this.#relay === undefined ? [] : [this.#relay];
+    const hosts = [this.internet, this.client, this.gateway, ...Object.values(this.resources), ...relay];
     await Promise.all(hosts.map((host) => host.stopPrograms(3000)));
     this.configuration = defaultConfiguration(this.ipv6);
     this.writeConfiguration();
@@ -286,6 +347,19 @@ export class World {
     if (this.ipv6) other.route("default6", { via: `${ipv6}:1`, dev: name });
   }
 
+  #addRelay(): LabHost {
+    const host = this.lab.host("relay");
+    const name = host.nextInterfaceName();
+    this.lab.connect(this.internet, host, {
+      ipv4: [`${RELAY_ROUTER.ipv4}/28`, `${RELAY.ipv4}/28`],
+      ...(this.ipv6 ? { ipv6: [`${RELAY_ROUTER.ipv6}/64`, `${RELAY.ipv6}/64`] as const } : {}),
+      names: [this.internet.nextInterfaceName(), name],
+    });
+    host.route("default", { via: RELAY_ROUTER.ipv4, dev: name });
+    if (this.ipv6) host.route("default6", { via: RELAY_ROUTER.ipv6, dev: name });
+    return host;
+  }
+
   #start(
     program: "portal" | "gateway" | "client",
     host: LabHost,
@@ -297,14 +371,7 @@ export class World {
       name: program,
       script: WIRELANE,
       args: [program, ...args, ...(overrides.args ?? [])],
-      env: {
-        ...ownEnvironment(),
-        RUST_LOG: process.env["RUST_LOG"] ?? "info",
-        FIREZONE_LOG_FORMAT: "json",
-        NO_COLOR: "1",
-        ...env,
-        ...overrides.env,
-      },
+      env: { ...programEnvironment(), ...env, ...overrides.env },
       logFile: join(this.directory, `${program}.jsonl`),
     });
   }
@@ -314,6 +381,12 @@ export class World {
 export function ownEnvironment(): NodeJS.ProcessEnv {
   const foreign = /^(FIREZONE_|HEALTH_CHECK_|LOG_DIR$|MAX_PARTITION_TIME$|NOTIFY_SOCKET$|NODE_TEST)/;
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => !foreign.test(name)));
+}
+
+/** What all of wirelane's programs are started with. */
+export function programEnvironment(): NodeJS.ProcessEnv {
+  const level = process.env["RUST_LOG"] ?? "info";
+  return { ...ownEnvironment(), RUST_LOG: level, FIREZONE_LOG_FORMAT: "json", NO_COLOR: "1" };
 }
 
 /** Whether this network namespace can masquerade: tried and taken back. @returns why not. */

@@ -75,6 +75,8 @@ export interface ConnectionContext {
   bindChannel(relay: string, peer: SocketAddress, now: Instant): void;
   /** The way over a relay from an address that it lends us; `direct` from an address of ours; `undefined` when no channel leads there (yet). */
   relayedPath(local: SocketAddress, peer: SocketAddress, now: Instant): RelayedPath | "direct" | undefined;
+  /** No way works any more: if the relay is to blame, it may take long to say so. */
+  pathLost(connection: Connection, now: Instant): void;
   /** The other side has proved to be at this address: WireGuard messages from there are welcome. */
   sourceDiscovered(connection: Connection, source: SocketAddress): void;
 }
@@ -418,12 +420,13 @@ export class Connection {
         this.#selectPath(event.local, event.remote, now);
         return;
       case "path-answered":
-        this.#liveness.handleAnswer(now);
+        if (this.#liveness.handleAnswer(now)) this.#context.emit({ type: "watch-source", connection: this.id });
         return;
       case "path-lost":
         this.#path = undefined;
         this.#isPathLost = true;
         this.#context.emit({ type: "path-lost", connection: this.id });
+        this.#context.pathLost(this, now);
         return;
     }
   }
@@ -455,9 +458,11 @@ export class Connection {
   /** Looks whether what is sent is answered. */
   #watch(now: Instant): void {
     if (this.#path === undefined) return;
-    switch (this.#liveness.judge(now, this.agent.roundTrip)) {
+    const verdict = this.#liveness.judge(now, this.agent.roundTrip, (since) => this.agent.hasAlternative(since));
+    switch (verdict) {
       case "ask":
-        this.agent.ask(now);
+      case "ask-here":
+        this.agent.ask(verdict === "ask" ? "all" : "selected", now);
         this.agent.handleTimeout(now);
         return;
       case "dead":

@@ -102,6 +102,8 @@ export type DatapathEvent =
   | { readonly type: "path-selected"; readonly connection: string; readonly path: Path }
   /** No way works at the moment: hand packets to the control plane until a path is selected. */
   | { readonly type: "path-lost"; readonly connection: string }
+  /** Call `handleEndpointMoved` again, once, when a message comes from elsewhere than the path leads to. After `path-selected` that goes without saying. */
+  | { readonly type: "watch-source"; readonly connection: string }
   /** Send an empty transport message. */
   | { readonly type: "send-keepalive"; readonly connection: string }
   /** A packet from `handlePacket` can be sent now: the connection has a path and a session. */

@@ -117,6 +117,7 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
       },
       relayedPath: (local, peer, now) =>
         this.#relays.isRelayed(local) ? this.#relays.pathTo(local, peer, now) : "direct",
+      pathLost: (connection, now) => this.#replaceRelay(connection, now),
       sourceDiscovered: (connection, source) => this.#connections.addSource(connection, source),
     };
   }
@@ -435,6 +436,12 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
     const relay = this.#relays.choose();
     if (relay !== undefined && relay !== connection.relay)
       connection.useRelay(relay, this.#relays.relayCandidates(relay), now);
+  }
+
+  /** Gives a connection another relay besides the one that it has, if there is one: either may be the way. */
+  #replaceRelay(connection: Connection, now: Instant): void {
+    const relay = this.#relays.choose(connection.relay);
+    if (relay !== undefined) connection.useRelay(relay, this.#relays.relayCandidates(relay), now);
   }
 
   #removeIfFailed(connection: Connection): void {

@@ -115,10 +115,10 @@ export class Relays implements StateMachine<RelaysEvent> {
     return this.#entries.get(id)?.allocation?.roundTripTime;
   }
 
-  /** The relay that a new connection should use: one of the nearest that have lent us an address. */
-  choose(): string | undefined {
+  /** The relay that a connection should use: one of the nearest that have lent us an address. @param except not this one. */
+  choose(except?: string): string | undefined {
     const usable = [...this.#entries].filter(
-      ([, { allocation, leaveAt }]) => allocation?.hasAllocation === true && leaveAt === undefined,
+      ([id, { allocation, leaveAt }]) => allocation?.hasAllocation === true && leaveAt === undefined && id !== except,
     );
     const offered = usable.map(([id, { allocation }]) => ({ id, roundTripTime: allocation?.roundTripTime }));
     return chooseRelay(offered, this.#random) ?? offered[0]?.id;

@@ -232,6 +232,12 @@ export class Tables {
     return true;
   }
 
+  /** Allows the next `Exception.EndpointMoved` while the path stays. */
+  watchSource(slot: number): void {
+    this.#connection(slot);
+    this.#store(this.#connectionAddress(slot) + CONNECTION_MOVED, 0);
+  }
+
   /** What the connection has sent and received since it was allocated. */
   activity(slot: number): Activity {
     const address = this.#connectionAddress(slot);

@@ -213,9 +213,15 @@ export class IceAgent {
     return this.#selected?.roundTrip ?? 0;
   }
 
-  /** Checks everything that has worked once more, at once. */
-  ask(now: Instant): void {
-    for (const pair of this.#checklist.pairs) if (pair.state === "succeeded") pair.schedule.expedite(now);
+  /** Checks everything that has worked, or the pair in use, once more and at once. */
+  ask(which: "all" | "selected", now: Instant): void {
+    if (which === "selected") this.#selected?.schedule.expedite(now);
+    else for (const pair of this.#checklist.pairs) if (pair.state === "succeeded") pair.schedule.expedite(now);
+  }
+
+  /** Whether a pair other than the one in use has answered since then. */
+  hasAlternative(since: Instant): boolean {
+    return this.#checklist.pairs.some((pair) => pair !== this.#selected && pair.answeredAt >= since);
   }
 
   /** Traffic shows that the pair in use is dead: uses one that has answered since `since` instead, or none until one answers. */

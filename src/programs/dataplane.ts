@@ -29,6 +29,7 @@ export type DataplaneUpdate =
   | { readonly type: "session-removed"; readonly connection: string; readonly localIndex: number }
   | { readonly type: "path-selected"; readonly connection: string; readonly path: ConnectionPath }
   | { readonly type: "path-lost"; readonly connection: string }
+  | { readonly type: "watch-source"; readonly connection: string }
   | { readonly type: "route-set"; readonly prefix: IpPrefix; readonly target: RouteDestination }
   | { readonly type: "route-removed"; readonly prefix: IpPrefix }
   | { readonly type: "filters-set"; readonly connection: string; readonly filters: readonly Filter[] }
@@ -49,7 +50,7 @@ export interface DataplaneInputs {
   handlePeerMessage?(connection: string, packet: Uint8Array): void;
   /** The peer has used a session that it had not used before. */
   handleSessionConfirmed(connection: string, localIndex: number): void;
-  /** The peer sends from elsewhere than its path leads to; once per path. Absent: of no interest. */
+  /** The peer sends from elsewhere than its path leads to; once per path and `watch-source`. Absent: of no interest. */
   handleEndpointMoved?(connection: string): void;
   /** After a batch of inputs: drain the state machines. */
   endOfBatch(): void;
@@ -142,6 +143,11 @@ export class Dataplane {
       case "path-lost": {
         const slot = this.#slots.get(update.connection);
         if (slot !== undefined) this.#tables.setPath(slot, undefined);
+        return;
+      }
+      case "watch-source": {
+        const slot = this.#slots.get(update.connection);
+        if (slot !== undefined) this.#tables.watchSource(slot);
         return;
       }
       case "route-set":

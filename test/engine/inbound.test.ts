@@ -370,6 +370,12 @@ test("a new remote address is reported once per path, and only for connections t
     [[Exception.EndpointMoved, connection, INDEX_B, "198.51.100.2:51820", elsewhere.toString()]],
   );
 
+  peer.tables.watchSource(connection);
+  peer.receive(4, [sealed(20)]);
+  assert.deepEqual(peer.exceptions(), [], "over the path");
+  peer.receive(4, [fromElsewhere(21), fromElsewhere(22)]);
+  assert.equal(peer.exceptions().length, 1, "once more, since it was asked for");
+
   peer.tables.setPath(connection, { local: SOCKET_B, remote: elsewhere });
   peer.receive(4, [fromElsewhere(4)]);
   assert.deepEqual(peer.exceptions(), []);

@@ -8,22 +8,6 @@ import { routerSkip } from "./router-skip.js";
 import { describeFailure, runScenario, whyNot } from "./scenario.js";
 import { scenarios } from "./scenarios.js";
 
-/**
- * Scenarios that do not hold yet, or whose budgets want a machine that does nothing else (issue 5). They are run by `npm run lab -- NAME`, and here too if the environment
- * variable WIRELANE_LAB is `all`.
- */
-const OPEN = new Set([
-  "direct-becomes-relayed",
-  "direct-download-roaming-network",
-  "direct-portal-absent-no-gap",
-  "matrix",
-  "relay-killed",
-  "relayed-curl-portal-restart",
-  "relayed-curl-relay-restart",
-  "relayed-download-roaming-network",
-  "relayed-portal-absent-no-gap",
-]);
-
 /** What of the specification a scenario shows: statements of spec 02, section 15.5, and of spec 03, section 8. */
 const STATEMENTS: Readonly<Record<string, string>> = {
   "direct-curl-portal-down": "spec 02, 15.5.1",
@@ -65,7 +49,7 @@ describe("laboratory", { skip: routerSkip }, () => {
   for (const scenario of scenarios) {
     const shown = STATEMENTS[scenario.name];
     test(`${scenario.name}: ${scenario.description}${shown === undefined ? "" : ` (${shown})`}`, {
-      skip: whyNot(scenario, relayKind) ?? whyOpen(scenario.name) ?? false,
+      skip: whyNot(scenario, relayKind) ?? false,
     }, async (context) => {
       const result = await runScenario(scenario, { relayKind });
       for (const note of result.notes) context.diagnostic(note);
@@ -73,9 +57,3 @@ describe("laboratory", { skip: routerSkip }, () => {
     });
   }
 });
-
-function whyOpen(name: string): string | undefined {
-  return OPEN.has(name) && process.env["WIRELANE_LAB"] !== "all"
-    ? "does not hold on every machine yet: WIRELANE_LAB=all runs it"
-    : undefined;
-}

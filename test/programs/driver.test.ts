@@ -67,7 +67,7 @@ test("a due deadline is handled at once, one in the future by a timer, and count
   assert.equal(machine.timeouts, 1);
   await new Promise((resolve) => setTimeout(resolve, 30));
   assert.equal(machine.timeouts, 2);
-  assert.equal(observations, 1, "not again within a quarter of a second");
+  assert.equal(observations, 1, "not again within a tenth of a second");
   driver.stop();
   driver.input(() => assert.fail("a stopped driver takes no input"));
 });

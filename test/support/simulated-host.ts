@@ -260,6 +260,9 @@ export class SimulatedHost<
       case "path-lost":
         known.path = undefined;
         return;
+      case "watch-source":
+        known.moved = false;
+        return;
       case "path-selected":
         known.path = event.path;
         known.moved = false;
@@ -283,6 +286,7 @@ const DATAPATH_EVENTS: Record<DatapathEvent["type"], true> = {
   "session-removed": true,
   "path-selected": true,
   "path-lost": true,
+  "watch-source": true,
   "send-keepalive": true,
   "send-packet": true,
 };

@@ -5,8 +5,12 @@ import type { StateMachine, Transmit } from "../../base/state-machine.js";
 import type { Instant } from "../../base/time.js";
 import { monotonicNow } from "../../system/clock.js";
 
-/** Least time between two looks at what workers have counted, in milliseconds. */
-export const OBSERVATION_INTERVAL = 250;
+/** Least time between two looks at what workers have counted, in milliseconds: it tells soon when nothing is heard any more. */
+export const OBSERVATION_INTERVAL = 100;
+/** The same where there is so much to look at that it would take more than {@link OBSERVATION_SHARE} of the time. */
+export const SLOW_OBSERVATION_INTERVAL = 250;
+/** Share of the time that looking may take. */
+const OBSERVATION_SHARE = 0.02;
 
 /** What the outside of a state machine does with what comes out of it. */
 export interface DriverOptions<Event> {
@@ -35,7 +39,7 @@ export class Driver<Event> {
   readonly #machine: StateMachine<Event>;
   readonly #options: DriverOptions<Event>;
   #timer: NodeJS.Timeout | undefined;
-  #observedAt: Instant = Number.NEGATIVE_INFINITY;
+  #observeAt: Instant = Number.NEGATIVE_INFINITY;
   #draining = false;
   #stopped = false;
 
@@ -61,10 +65,7 @@ export class Driver<Event> {
         const now = monotonicNow();
         const deadline = this.#machine.pollTimeout();
         if (this.#stopped || deadline === undefined || deadline > now) break;
-        if (now >= this.#observedAt + OBSERVATION_INTERVAL) {
-          this.#observedAt = now;
-          this.#options.beforeTimeout?.(now);
-        }
+        if (now >= this.#observeAt) this.#observe(now);
         this.#machine.handleTimeout(now);
       }
     } finally {
@@ -77,6 +78,12 @@ export class Driver<Event> {
   stop(): void {
     this.#stopped = true;
     clearTimeout(this.#timer);
+  }
+
+  #observe(now: Instant): void {
+    this.#options.beforeTimeout?.(now);
+    const wanted = (monotonicNow() - now) / OBSERVATION_SHARE;
+    this.#observeAt = now + Math.min(SLOW_OBSERVATION_INTERVAL, Math.max(OBSERVATION_INTERVAL, wanted));
   }
 
   /**

@@ -115,7 +115,7 @@ export class TunnelHost {
   updateHostCandidates(sink: HostCandidateSink, now: Instant): void {
     const { ipv4, ipv6 } = this.datapath.localPorts;
     const current = new Map<string, SocketAddress>();
-    for (const ip of localAddresses(this.interfaceName)) {
+    for (const ip of localAddresses(this.interfaceName, TUNNEL_MARK)) {
       const port = ip.family === 4 ? ipv4 : ipv6;
       if (port === undefined) continue;
       const address = new SocketAddress(ip, port);
