@@ -41,6 +41,8 @@ export interface ForwardedChannel {
 /** What to start. */
 export interface RelayDatapathOptions {
   readonly config?: RelayConfig;
+  /** Where peers see allocations, one per IP version at most: what allocations send to each other does not leave the relay. */
+  readonly relayedIps?: readonly IpAddress[];
   readonly handler: RelayHandler;
   /** The datapath has come to an end by itself. Called at most once. */
   readonly onFailure: (error: Error) => void;
@@ -163,6 +165,7 @@ export class RelayDatapath {
       number: channel,
       peer,
       allocationPort,
+      relayedIp: this.#options.relayedIps?.find(({ family }) => family === peer.family),
       clientSocket: clientSocket.slot,
       peerSocket: peerSocket.slot,
     });

@@ -139,6 +139,7 @@ class Relay implements RunningRelay {
     };
     const locals = { 4: local(4), 6: local(6) };
     const datapath = await RelayDatapath.start({
+      relayedIps: [publicIpv4, publicIpv6].filter((address) => address !== undefined),
       handler: {
         fromClient: (client, data) => {
           const to = locals[client.family];
