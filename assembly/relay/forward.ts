@@ -54,6 +54,7 @@ import {
   OUT_OPEN,
   RELAY_SEGMENTS,
   RELAY_SOCKETS,
+  REQUEST_BUDGET,
   SOCKET_FAMILY,
   SOCKET_FD,
   SOCKET_IS_ALLOCATION,
@@ -72,6 +73,12 @@ const MSG_TRUNC: u32 = 0x20;
 /** Datagrams per second, and at once, that the main thread is given besides STUN: data on permissions, and of channels that do not fit the tables. */
 const OTHER_RATE: f64 = 20_000;
 const OTHER_BURST: f64 = 2_000;
+/**
+ * Requests and indications per second, and at once, that the main thread is given: it needs a tenth of a processor for them. A thousand new
+ * allocations a second are two thousand requests.
+ */
+const REQUEST_RATE: f64 = 4_000;
+const REQUEST_BURST: f64 = 8_000;
 /** Answers to binding requests, per second and at once, for one source: as the TURN server's limit (src/turn/server/source-limit.ts). */
 const BINDING_RATE: f64 = 50;
 const BINDING_BURST: f64 = 200;
@@ -205,16 +212,22 @@ function fromClientStun(
   datagram: u32,
   length: u32,
 ): void {
-  if (!isPlainBinding(datagram, length)) {
-    push(region, Exception.Stun, socket, aux, datagram, length, WHOLE_RING);
+  // Nobody can be answered at port 0.
+  if (load<u16>(aux + AUX_NAME, 2) == 0 || !isStun(datagram, length)) {
+    drop(region, Drop.MalformedDatagram, 1);
     return;
   }
-  // Nobody can be answered at port 0.
-  if (
-    load<u16>(aux + AUX_NAME, 2) == 0 ||
-    !spend(budgetOfSource(region, aux), BINDING_RATE, BINDING_BURST, load<f64>(region, NOW))
-  ) {
+  const now = load<f64>(region, NOW);
+  const isBinding = isPlainBinding(datagram, length);
+  const may = isBinding
+    ? spend(budgetOfSource(region, aux), BINDING_RATE, BINDING_BURST, now)
+    : spend(region + REQUEST_BUDGET, REQUEST_RATE, REQUEST_BURST, now);
+  if (!may) {
     drop(region, Drop.HandshakeFlood, 1);
+    return;
+  }
+  if (!isBinding) {
+    push(region, Exception.Stun, socket, aux, datagram, length, WHOLE_RING);
     return;
   }
   const message = beginMessage(region, load<i32>(record, SOCKET_FD), aux + AUX_NAME, load<u32>(header, MSG_NAMELEN));
@@ -237,16 +250,16 @@ function fromClientStun(
   store<u32>(region, 0, OUT_OPEN);
 }
 
-/** Whether a message is a binding request all of whose attributes may be ignored. The others need the main thread. */
-function isPlainBinding(datagram: u32, length: u32): bool {
-  if (
-    length < STUN_HEADER_SIZE ||
-    load<u16>(datagram) != BINDING_REQUEST ||
-    load<u32>(datagram, 4) != STUN_MAGIC_COOKIE
-  )
-    return false;
+/** Whether a datagram that begins with two zero bits has the header of a STUN message of its length. */
+function isStun(datagram: u32, length: u32): bool {
+  if (length < STUN_HEADER_SIZE || load<u32>(datagram, 4) != STUN_MAGIC_COOKIE) return false;
   const announced: u32 = bswap<u16>(load<u16>(datagram, 2));
-  if (announced != length - STUN_HEADER_SIZE || announced & 3) return false;
+  return announced == length - STUN_HEADER_SIZE && (announced & 3) == 0;
+}
+
+/** Whether a STUN message is a binding request all of whose attributes may be ignored. The others need the main thread. */
+function isPlainBinding(datagram: u32, length: u32): bool {
+  if (load<u16>(datagram) != BINDING_REQUEST) return false;
   let at: u32 = STUN_HEADER_SIZE;
   while (at < length) {
     const type: u32 = bswap<u16>(load<u16>(datagram + at));

@@ -67,6 +67,8 @@ export const OUT_OPEN = 816;
 export const IN_MESSAGES = 820;
 /** A budget (assembly/handshake-door.ts) for what the main thread is given besides STUN. */
 export const OTHER_BUDGET = 832;
+/** Another for STUN. */
+export const REQUEST_BUDGET = 848;
 
 /** Messages that a relay receives for a batch, as many as there are buffers, and datagrams of each that it forwards. */
 export const RELAY_MESSAGES = 32;
