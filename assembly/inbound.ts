@@ -62,7 +62,7 @@ import {
   SESSION_LOCAL_INDEX,
   SESSION_RECEIVE_KEY,
 } from "./records";
-import { connectionAt, drop, pathAt, sessionAt } from "./region";
+import { connectionAt, drop, pathAt, sessionAt, touch } from "./region";
 import {
   AUX_LOCAL,
   AUX_NAME,
@@ -343,6 +343,7 @@ function accept(region: u32, session: u32, descriptors: u32, messages: u32, coun
   if (bytes != 0) atomic.store<u64>(connection, now, ACTIVITY_RECEIVED_DATA_AT);
   atomic.add<u64>(connection, bytes + <u64>accepted * <u64>(WIREGUARD_HEADER_SIZE + TAG_SIZE), ACTIVITY_RX_BYTES);
   atomic.add<u64>(connection, <u64>accepted, ACTIVITY_RX_PACKETS);
+  touch(region, connectionSlot);
   if (!atomic.load<u32>(session, SESSION_CONFIRMED)) confirm(region, session, connectionSlot);
 
   const flags = atomic.load<u32>(connection, CONNECTION_FLAGS);

@@ -31,7 +31,7 @@ import {
   SESSION_LOCAL_INDEX,
   SESSION_REMOTE_INDEX,
 } from "./records";
-import { connectionAt, drop, pathAt, sessionAt } from "./region";
+import { connectionAt, drop, pathAt, sessionAt, touch } from "./region";
 import {
   MAX_MESSAGE_SIZE,
   PENDING_COUNT,
@@ -120,8 +120,8 @@ function sendPackets(region: u32, connectionSlot: u32, now: f64): void {
     bytes += length;
   }
   if (load<u32>(region, PENDING_COUNT) >= SEAL_BATCH) sealPending(region);
-  finish(region, connection, connectionSlot, session, path, first, segments, bytes, now);
   atomic.store<u64>(connection, <u64>now, ACTIVITY_SENT_DATA_AT);
+  finish(region, connection, connectionSlot, session, path, first, segments, bytes, now);
 }
 
 /**
@@ -203,6 +203,7 @@ function finish(
   atomic.store<u64>(connection, <u64>now, ACTIVITY_SENT_AT);
   atomic.add<u64>(connection, bytes + <u64>count * <u64>(WIREGUARD_HEADER_SIZE + TAG_SIZE), ACTIVITY_TX_BYTES);
   atomic.add<u64>(connection, <u64>count, ACTIVITY_TX_PACKETS);
+  touch(region, connectionSlot);
   if (first < REKEY_AFTER_MESSAGES && first + <u64>count >= REKEY_AFTER_MESSAGES) {
     const record = beginException(region, Exception.RekeyNeeded, connectionSlot, 0, WHOLE_RING);
     if (record != 0) {

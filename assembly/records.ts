@@ -141,6 +141,11 @@ export const CONNECTION_FILTERED = 2;
 /** Flag: report when authenticated messages come from another address than the path's (WireGuard's roaming). */
 export const CONNECTION_LEARN_ENDPOINT = 4;
 
+// ---- Touched connections: a bit for each connection slot, set when its activity changes, cleared by the control plane --------------
+
+/** Bits of a word, u32, atomic. */
+export const TOUCHED_BITS = 32;
+
 // ---- Paths: kernel structures ready to be copied into a message header -----------------------------------------------------------
 
 /** Bytes of a path record. */

@@ -34,6 +34,8 @@ export const MERGE_UDP = 48;
 export const EXCEPTIONS_PUSHED = 52;
 /** u32: address of the door (assembly/records.ts). */
 export const DOOR = 56;
+/** u32: address of the bits of connections whose activity has changed. */
+export const TOUCHED = 60;
 
 /** u32, atomic, in a line of its own: odd while the thread may hold slots of the tables, even in poll(). */
 export const EPOCH = 64;

@@ -1,6 +1,7 @@
 // npm run bench: measures, prints tables, and writes the raw results as JSON and as a page of charts to bench/results/.
 
-import { mkdirSync, writeFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { mkdirSync, realpathSync, writeFileSync } from "node:fs";
 import { cpus, homedir, release } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -50,7 +51,7 @@ const command = new Command("npm run bench --")
   .option("--mtu <bytes>", "tunnel: MTU of the WireGuard tunnels", positive, 1280)
   .option("--loads <names>", "tunnel: loads, separated by commas; default: all", loadNames, Object.keys(LOADS))
   .option("--only <words...>", "tunnel: only contenders whose name contains one of the words", [])
-  .option("--node <version|file>", "tunnel, relay: Node that runs wirelane; default: 24 where this one is older")
+  .option("--node <version|file>", "Node to measure on; default: tunnel and relay on 24 where this one is older")
   .option("--json", "print the results as JSON instead of tables")
   .addHelpText(
     "after",
@@ -61,6 +62,7 @@ ${loadList.join("\n")}
 Examples:
   npm run bench                                      everything; about ten minutes
   npm run bench -- crypto                            one suite
+  npm run bench -- crypto --node 26                  one suite on another Node version
   npm run bench -- tunnel --only current --rounds 5  against current wireguard-go only
   npm run bench -- tunnel --node 26 --loads tcp-1    on another Node version, from the npm registry
 
@@ -74,6 +76,14 @@ async function run(names: string[], options: Options): Promise<void> {
       command.error(`there is no suite "${name}": ${SUITES.join(", ")}`, { exitCode: 2 });
   const wanted = (name: (typeof SUITES)[number]) => names.length === 0 || names.includes(name);
   const progress = (line: string) => process.stderr.write(`${line}\n`);
+  // These two suites run in this process, so it has to be another one.
+  if (options.node !== undefined && (wanted("crypto") || wanted("engine"))) {
+    const { file = process.execPath } = findNode(options.node, progress);
+    if (realpathSync(file) !== realpathSync(process.execPath)) {
+      process.exitCode = spawnSync(file, process.argv.slice(1), { stdio: "inherit" }).status ?? 1;
+      return;
+    }
+  }
   const results: AnySuiteResult[] = [];
   let tunnelNode = process.version;
 

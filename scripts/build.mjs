@@ -1,5 +1,5 @@
-// Builds the project: assembly/ to build/engine.wasm and build/engine-wide.wasm (AssemblyScript), everything else to dist/
-// (TypeScript). The two engines are one source with different kernels of the AEAD: see scripts/generate-aead.mjs.
+// Builds the project: assembly/ to build/engine.wasm, build/engine-wide.wasm and build/engine-wide-unrolled.wasm (AssemblyScript), everything else to dist/
+// (TypeScript). The engines are one source with different kernels of the AEAD: see scripts/generate-aead.mjs.
 // Each half is skipped while its inputs are older than its output, so that `npm test` and `npm run demo` start fast.
 
 import { spawnSync } from "node:child_process";
@@ -47,6 +47,7 @@ const assemblyInputs = [
 if (force || !upToDate("build/engine.wasm", assemblyInputs)) {
   run("scripts/generate-aead.mjs", []);
   await compileEngine("build/engine-wide.wasm", "-wide");
+  await compileEngine("build/engine-wide-unrolled.wasm", "-wide-unrolled");
   await compileEngine("build/engine.wasm", "");
 }
 

@@ -2,7 +2,7 @@
 // one-time keys. Poly1305 works on all of them too: when sealing on the blocks of the kernel before, when opening on the same
 // blocks, which it reads before they are overwritten. Packets may differ in length; a lane whose packet has ended idles.
 
-import { laneKernel } from "../../build/generated/aead-kernels";
+import { laneKernel, plainKernel } from "../../build/generated/aead-kernels";
 import { LANES } from "../../build/generated/aead-lanes";
 import {
   OPEN_COUNTER,
@@ -30,7 +30,7 @@ import {
 } from "./scratch";
 import {
   advanceLanes,
-  setBlock,
+  setBlockOfEach,
   setKeyLane,
   setLane,
   setLaneNonce,
@@ -89,7 +89,6 @@ export function sealTogether(count: u32, counters: u32, firstCounter: u64, descr
     const same = at > 0 && at + BLOCK <= shortest && count == LANES;
     if (same) advanceLanes(scratch);
     else setSealLanes(count, descriptors, at, scratch);
-    setBlock(scratch, at / BLOCK + 1);
     laneKernel(scratch);
     // The next kernel absorbs what this one encrypted.
     if (same) setPolyTextsToSources(scratch);
@@ -155,7 +154,6 @@ export function openTogether(count: u32, descriptors: u32, scratch: u32): void {
     } else {
       setOpenLanes(count, descriptors, at, scratch);
     }
-    setBlock(scratch, at / BLOCK + 1);
     laneKernel(scratch);
   }
 
@@ -199,8 +197,8 @@ function makeKeys(count: u32, scratch: u32): void {
   for (let lane: u32 = 0; lane < count; lane++) setKeyLane(scratch, lane);
   for (let lane: u32 = count; lane < LANES; lane++) setLane(scratch, lane, scratch + IDLE, scratch + IDLE);
   setPolyIdle(scratch);
-  setBlock(scratch, 0);
-  laneKernel(scratch);
+  setBlockOfEach(scratch);
+  plainKernel(scratch);
   for (let lane: u32 = 0; lane < count; lane++) {
     polyInit(area(scratch, lane) + POLY, area(scratch, lane) + KEY_BLOCK);
   }

@@ -15,7 +15,7 @@ export const ROW: u32 = 4 * LANES;
 
 /** ChaCha20's initial state (RFC 8439, section 2.3): 16 rows, row i being word i of all lanes. */
 export const INITIAL: u32 = 0;
-/** Row 12: the block counters. */
+/** Row 12: the block counters of the kernel before; each kernel adds COUNTER_STEPS first. */
 export const COUNTERS: u32 = INITIAL + 12 * ROW;
 /** Rows 13 to 15: the nonces. */
 export const NONCES: u32 = INITIAL + 13 * ROW;
@@ -55,5 +55,11 @@ export const POLY_TEXTS: u32 = DESTINATIONS + ROW;
 /** and the state that absorbs them; NULL_STATE for none. */
 export const POLY_TARGETS: u32 = POLY_TEXTS + ROW;
 
+/**
+ * How far the block counters go from one kernel to the next. The kernels count by themselves because a vector of 256 bits that
+ * is loaded right after its halves were stored waits until both stores have reached the cache, a twentieth of a kernel's time.
+ */
+export const COUNTER_STEPS: u32 = POLY_TARGETS + ROW;
+
 /** End of what is used; index.ts checks that it fits AEAD_SCRATCH_SIZE. */
-export const SCRATCH_END: u32 = POLY_TARGETS + ROW;
+export const SCRATCH_END: u32 = COUNTER_STEPS + ROW;

@@ -2,6 +2,7 @@
 
 import { LANES } from "../../build/generated/aead-lanes";
 import {
+  COUNTER_STEPS,
   COUNTERS,
   DESTINATIONS,
   IDLE,
@@ -59,14 +60,20 @@ export function setLaneNonce(scratch: u32, lane: u32, counter: u64): void {
   store<u32>(column, <u32>(counter >> 32), NONCES + 2 * ROW);
 }
 
-/** The same block counter in all lanes. */
-export function setBlock(scratch: u32, block: u32): void {
-  setRow(scratch + COUNTERS, block);
+/** The next kernel's block counter is 0 in all lanes, and goes up by one from kernel to kernel. */
+export function setBlockOfEach(scratch: u32): void {
+  setRow(scratch + COUNTERS, -1);
+  setRow(scratch + COUNTER_STEPS, 1);
 }
 
-/** Ascending block counters, `lane0` in lane 0 and `lane1` from lane 1 on. */
+/**
+ * The next kernel's block counters ascend, `lane0` in lane 0 and `lane1` from lane 1 on, and the following kernels go on from
+ * there.
+ */
 export function setBlocks(scratch: u32, lane0: u32, lane1: u32): void {
-  const first = i32x4.add(i32x4.splat(lane1), i32x4(-1, 0, 1, 2));
+  const first = i32x4.add(i32x4.splat(lane1 - LANES), i32x4(-1, 0, 1, 2));
+  lane0 -= LANES;
+  setRow(scratch + COUNTER_STEPS, LANES);
   v128.store(scratch, i32x4.replace_lane(first, 0, lane0), COUNTERS);
   if (LANES > 4) v128.store(scratch, i32x4.add(first, i32x4.splat(4)), COUNTERS + 16);
 }

@@ -16,7 +16,7 @@
 //      1      text 0 1 2 3                       text 0 1 2 3
 //     ...                                        then, alone: the last (n mod 4) and the lengths
 
-import { laneKernel, pairKernel } from "../../build/generated/aead-kernels";
+import { laneKernel, pairKernel, plainKernel } from "../../build/generated/aead-kernels";
 import { LANES } from "../../build/generated/aead-lanes";
 import { HIGH_BIT, polyBlocks, polyFinish, polyInit } from "./poly1305";
 import { HELD_BACK, IDLE, KEY_BLOCK, LANE_AREAS, NULL_STATE, POLY, TAG, TAIL } from "./scratch";
@@ -28,7 +28,6 @@ import {
   setNonce,
   setPair,
   setPoly,
-  setPolyIdle,
   setPolyTarget,
   setPolyTexts,
 } from "./setup";
@@ -73,8 +72,7 @@ export function sealSingle(
     for (let lane: u32 = 1; lane < LANES; lane++) {
       setTextLane(scratch, lane, source, destination, (lane - 1) * BLOCK, full, length);
     }
-    setPolyIdle(scratch);
-    laneKernel(scratch);
+    plainKernel(scratch);
     done = STRIDE - BLOCK;
   }
   polyInit(poly, scratch + LANE_AREAS + KEY_BLOCK);
@@ -94,8 +92,6 @@ export function sealSingle(
           setTextLane(scratch, lane, source, destination, done + lane * BLOCK, full, length);
         }
       }
-      const counter = done / BLOCK + 1;
-      setBlocks(scratch, counter, counter + 1);
       laneKernel(scratch);
       absorbed = done;
       done += STRIDE;
@@ -148,14 +144,14 @@ export function openSingle(
   } else {
     setNonce(scratch, nonceHead, nonceTail);
     setBlocks(scratch, 0, main / BLOCK + 1);
-    setPolyIdle(scratch);
-    laneKernel(scratch);
+    plainKernel(scratch);
   }
   polyInit(poly, scratch + LANE_AREAS + KEY_BLOCK);
   if (aadLength) polyAdditional(poly, aad, aadLength, scratch);
 
   // All lanes at a time.
   setPolyTarget(scratch, poly);
+  setBlocks(scratch, 1, 2);
   for (let done: u32 = 0; done < main; done += STRIDE) {
     setLanes(scratch, source + done, destination + done);
     setPolyTexts(scratch, source + done);
@@ -164,8 +160,6 @@ export function openSingle(
       setLane(scratch, LANES - 1, tail, heldBack);
       setPoly(scratch, LANES - 1, scratch + IDLE, scratch + NULL_STATE);
     }
-    const counter = done / BLOCK + 1;
-    setBlocks(scratch, counter, counter + 1);
     laneKernel(scratch);
   }
 

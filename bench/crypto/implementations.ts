@@ -5,6 +5,8 @@ import { createCipheriv, createDecipheriv } from "node:crypto";
 import { createRequire } from "node:module";
 import { chacha20poly1305 } from "@noble/ciphers/chacha.js";
 import libsodium from "libsodium-wrappers";
+import { chooseBuild } from "../../src/engine/builds.js";
+import type { EngineBuild } from "../../src/engine/module.js";
 import { loadAead } from "../../test/support/aead-module.js";
 
 /** One implementation at one message size. */
@@ -21,17 +23,25 @@ const KEY_LENGTH = 32;
 const NONCE_LENGTH = 12;
 const TAG_LENGTH = 16;
 
-/** All implementations, for messages of `size` bytes. The first is this project's with one packet a call. */
+/**
+ * All implementations, for messages of `size` bytes. The first is this project's with one packet a call, in the build that programs
+ * would choose here.
+ */
 export async function implementations(size: number): Promise<Implementation[]> {
   await libsodium.ready;
-  return [...wirelane(size, [1, 8]), sodiumNative(size), nodeCrypto(size), libsodiumWrappers(size), noble(size)];
+  const chosen = await chooseBuild();
+  const own =
+    chosen.build === "wide"
+      ? [...wirelane("wide", size, [1, 8]), ...wirelane("narrow", size, [1, 8])]
+      : wirelane("narrow", size, [1, 8]);
+  return [...own, sodiumNative(size), nodeCrypto(size), libsodiumWrappers(size), noble(size)];
 }
 
 /** Packets in turn, so that not always the same one is in the nearest cache, as in a datagram of segments. */
 const PACKETS = 8;
 
-function wirelane(size: number, batches: readonly number[]): Implementation[] {
-  const { exports: aead, view } = loadAead("narrow", 64);
+function wirelane(build: EngineBuild, size: number, batches: readonly number[]): Implementation[] {
+  const { exports: aead, view } = loadAead(build, 64);
   const scratch = 0x10000;
   const key = 0x12000;
   const toSeal = 0x13000;
@@ -56,7 +66,7 @@ function wirelane(size: number, batches: readonly number[]): Implementation[] {
   return batches.map((batch) => {
     let turn = 0;
     return {
-      name: batch === 1 ? "wirelane" : `wirelane, ${batch} a call`,
+      name: `wirelane, ${build}${batch === 1 ? "" : `, ${batch} a call`}`,
       batch,
       seal() {
         turn = (turn + batch) % PACKETS;

@@ -336,13 +336,14 @@ export class Connection {
     return this.#waiting.drain();
   }
 
-  /** What the datapath has counted. */
+  /** What the datapath has counted. Whatever follows from it is done in this turn's {@link handleTimeout}. */
   handleActivity(activity: Activity, now: Instant): void {
     this.#peer?.handleActivity(activity, now);
     const { sentDataAt, receivedDataAt, receivedAt } = activity;
     this.#liveness.handleHeard(receivedAt);
     this.#liveness.handleSent(sentDataAt);
     this.#usedAt = Math.max(this.#usedAt, sentDataAt, receivedDataAt);
+    this.#context.schedule(this, now);
   }
 
   /** The datapath has received a message from elsewhere than the path leads to. */

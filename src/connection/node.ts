@@ -10,7 +10,6 @@
 // proved to be on the other side of a connection costs no public-key operation.
 
 import type { SocketAddress } from "../base/address.js";
-import { toHex } from "../base/bytes.js";
 import type { Crypto } from "../base/crypto.js";
 import { Deadlines } from "../base/deadlines.js";
 import { BoundedQueue } from "../base/queue.js";
@@ -23,13 +22,15 @@ import { hostCandidate } from "../ice/local-candidate.js";
 import type { IceRole } from "../ice/pair.js";
 import { mayBeChannelData } from "../stun/channel-data.js";
 import { parseStunMessage, type StunMessage } from "../stun/message.js";
+import { ActivityPoll } from "../wireguard/activity-poll.js";
 import type { WireGuardError } from "../wireguard/errors.js";
 import type { LocalIdentity } from "../wireguard/identity.js";
-import { PeerIndices, peerIndexOf } from "../wireguard/indices.js";
+import { PeerIndices } from "../wireguard/indices.js";
 import { HandshakeReceiver } from "../wireguard/receiver.js";
 import type { Tai64nClock } from "../wireguard/tai64n.js";
 import type { Activity } from "../wireguard/timers.js";
 import { Connection, type ConnectionContext } from "./connection.js";
+import { ConnectionIndex } from "./connection-index.js";
 import type { FailureReason, NodeEvent, Relay } from "./events.js";
 import { Relays, type RelaysCounters, type RelaysEvent } from "./relays.js";
 
@@ -80,14 +81,9 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
   readonly #receiver: HandshakeReceiver;
   readonly #relays: Relays;
   readonly #dispatcher = new IceDispatcher();
-  readonly #connections = new Map<string, Connection>();
-  /** By address that an authenticated check has come from. */
-  readonly #bySource = new Map<string, Set<Connection>>();
-  /** By WireGuard peer index. */
-  readonly #byIndex = new Map<number, Connection>();
-  /** By user fragment of the agent. */
-  readonly #byUsername = new Map<string, Connection>();
+  readonly #connections = new ConnectionIndex();
   readonly #deadlines = new Deadlines<Connection>();
+  readonly #activityPoll = new ActivityPoll();
   readonly #hosts = new Map<string, SocketAddress>();
   readonly #transmits = new BoundedQueue<Transmit>(MAX_QUEUED_TRANSMITS, "drop-oldest");
   /** Drained by the owner after every input. */
@@ -110,7 +106,10 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
       indices: new PeerIndices(random),
       dispatcher: this.#dispatcher,
       schedule: (connection, deadline) => this.#deadlines.set(connection, deadline),
-      emit: (event) => this.#events.push(event),
+      emit: (event) => {
+        this.#activityPoll.handleEvent(event);
+        this.#events.push(event);
+      },
       transmit: (transmit, now) => this.#transmit(transmit, now),
       bindChannel: (relay, peer, now) => {
         this.#relays.bindChannel(relay, peer, now);
@@ -118,7 +117,7 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
       },
       relayedPath: (local, peer, now) =>
         this.#relays.isRelayed(local) ? this.#relays.pathTo(local, peer, now) : "direct",
-      sourceDiscovered: (connection, source) => this.#addSource(connection, source),
+      sourceDiscovered: (connection, source) => this.#connections.addSource(connection, source),
     };
   }
 
@@ -187,7 +186,7 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
 
   /** The network has changed: all connections end, addresses of this host and how relays see them are to be found anew. */
   reset(now: Instant): void {
-    const ids = [...this.#connections.keys()];
+    const ids = this.#connections.ids();
     for (const id of ids) this.#remove(id);
     this.#hosts.clear();
     this.#transmits.clear();
@@ -213,7 +212,7 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
     else this.#with(id, (connection) => connection.handlePacket(packet, now));
   }
 
-  /** What the datapath has counted for a connection: to be fed for all of them before each {@link handleTimeout}. */
+  /** What the datapath has counted for a connection: to be fed before each {@link handleTimeout} for all of those that have carried something. */
   handleActivity(id: string, activity: Activity, now: Instant): void {
     const connection = this.#connections.get(id);
     connection?.handleActivity(activity, now);
@@ -234,13 +233,12 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
 
   /** Id of a connection with this remote key (32 bytes) that has a session. */
   connectionId(publicKey: Uint8Array): string | undefined {
-    const wanted = toHex(publicKey);
-    for (const { id, remotePublicKey, hasSession } of this.#connections.values())
-      if (hasSession && remotePublicKey !== undefined && toHex(remotePublicKey) === wanted) return id;
+    for (const { id, hasSession } of this.#connections.withPublicKey(publicKey)) if (hasSession) return id;
     return undefined;
   }
 
   handleTimeout(now: Instant): void {
+    this.#activityPoll.handleTimeout(now);
     for (const connection of this.#deadlines.takeDue(now)) {
       connection.handleTimeout(now);
       this.#removeIfFailed(connection);
@@ -250,7 +248,8 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
   }
 
   pollTimeout(): Instant | undefined {
-    return earliest(this.#relays.pollTimeout(), this.#deadlines.next());
+    const own = earliest(this.#deadlines.next(), this.#activityPoll.pollTimeout());
+    return earliest(this.#relays.pollTimeout(), own);
   }
 
   pollTransmit(): Transmit | undefined {
@@ -279,14 +278,13 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
     this.#remove(id);
     const connection = new Connection(id, sessionKey, this.#context, now);
     connection.inheritPackets(waiting);
-    this.#connections.set(id, connection);
-    this.#byUsername.set(connection.agent.localCredentials.username, connection);
+    this.#connections.add(connection);
     return connection;
   }
 
   /** The signalling of a connection is complete, {@link Connection.start} has been called: offers what is known of our addresses. */
   protected seed(connection: Connection, now: Instant): void {
-    if (connection.peerIndex !== undefined) this.#byIndex.set(connection.peerIndex, connection);
+    this.#connections.addPeer(connection);
     for (const address of this.#hosts.values()) connection.addHostCandidate(hostCandidate(address), now);
     for (const candidate of this.#relays.reflexiveCandidates) connection.addReflexiveCandidate(candidate);
     this.#assignRelay(connection, now);
@@ -311,7 +309,7 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
     }
     const agent = this.#dispatcher.find(message);
     const accepted = agent?.accept(message);
-    const connection = agent && this.#byUsername.get(agent.localCredentials.username);
+    const connection = agent && this.#connections.withUsername(agent.localCredentials.username);
     if (accepted === undefined || connection === undefined) {
       this.counters.unhandledStun++;
       return;
@@ -321,29 +319,24 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
   }
 
   #handleHandshake(local: SocketAddress, from: SocketAddress, datagram: Uint8Array, now: Instant): void {
-    const candidates = this.#bySource.get(from.key);
-    if (candidates === undefined) {
+    if (!this.#connections.isSource(from)) {
       this.counters.unhandledPacket++;
       return;
     }
     const reception = this.#receiver.receive(datagram, from, now);
     switch (reception.type) {
-      case "initiation": {
-        const key = toHex(reception.staticPublicKey);
-        const isFor = ({ remotePublicKey }: Connection) =>
-          remotePublicKey !== undefined && toHex(remotePublicKey) === key;
-        this.#deliver([...candidates].find(isFor), (connection) =>
+      case "initiation":
+        this.#deliver(this.#connections.findInitiator(reception.staticPublicKey, from), (connection) =>
           connection.handleInitiation(reception.initiation, now),
         );
         return;
-      }
       case "response":
-        this.#deliver(this.#expected(candidates, reception.receiverIndex), (connection) =>
+        this.#deliver(this.#connections.findReceiver(reception.receiverIndex, from), (connection) =>
           connection.handleResponse(reception.message, now),
         );
         return;
       case "cookie-reply":
-        this.#deliver(this.#expected(candidates, reception.receiverIndex), (connection) =>
+        this.#deliver(this.#connections.findReceiver(reception.receiverIndex, from), (connection) =>
           connection.handleCookieReply(reception.message, now),
         );
         return;
@@ -354,11 +347,6 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
         this.#countRefused(reception.error);
         return;
     }
-  }
-
-  #expected(candidates: ReadonlySet<Connection>, receiverIndex: number): Connection | undefined {
-    const connection = this.#byIndex.get(peerIndexOf(receiverIndex));
-    return connection !== undefined && candidates.has(connection) ? connection : undefined;
   }
 
   #deliver(connection: Connection | undefined, handle: (connection: Connection) => WireGuardError | undefined): void {
@@ -433,7 +421,7 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
           if (connection.relay === event.relay) this.#assignRelay(connection, now);
         return;
       case "channel-changed":
-        for (const connection of this.#connections.values())
+        for (const connection of this.#connections.withSource(event.peer))
           if (connection.relay === event.relay) connection.handleChannelChanged(event.peer, now);
         return;
       case "relay-failed":
@@ -449,13 +437,6 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
       connection.useRelay(relay, this.#relays.relayCandidates(relay), now);
   }
 
-  #addSource(connection: Connection, source: SocketAddress): void {
-    if (connection.sources.has(source.key)) return;
-    connection.sources.add(source.key);
-    const known = this.#bySource.get(source.key) ?? new Set();
-    this.#bySource.set(source.key, known.add(connection));
-  }
-
   #removeIfFailed(connection: Connection): void {
     const { id, failure } = connection;
     if (failure === undefined || this.#connections.get(id) !== connection) return;
@@ -466,15 +447,8 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
   #remove(id: string): void {
     const connection = this.#connections.get(id);
     if (connection === undefined) return;
-    this.#connections.delete(id);
+    this.#connections.remove(connection);
     this.#deadlines.set(connection, undefined);
-    this.#byUsername.delete(connection.agent.localCredentials.username);
-    if (connection.peerIndex !== undefined) this.#byIndex.delete(connection.peerIndex);
-    for (const source of connection.sources) {
-      const others = this.#bySource.get(source);
-      others?.delete(connection);
-      if (others?.size === 0) this.#bySource.delete(source);
-    }
     connection.close();
   }
 }

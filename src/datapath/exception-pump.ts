@@ -4,11 +4,18 @@
 import { ExceptionReader, type ExceptionRecord } from "../engine/exceptions.js";
 import type { Layout } from "../engine/layout.js";
 import type { SharedMemory } from "../engine/webassembly.js";
+import { monotonicNow } from "../system/clock.js";
 import { exceptionWord } from "./signal.js";
 import { waitAsync } from "./wait-async.js";
 
 /** Exceptions handled before the event loop has its turn. */
 export const EXCEPTIONS_PER_TURN = 256;
+
+/** Time after which the event loop has its turn, in milliseconds: exceptions that cost cryptography are a hundred times as slow as others. */
+export const TURN_LIMIT = 4;
+
+/** Exceptions handled between two looks at the clock. */
+export const EXCEPTIONS_PER_LOOK = 8;
 
 /** What the pump works with. */
 export interface ExceptionPumpParts {
@@ -17,6 +24,8 @@ export interface ExceptionPumpParts {
   readonly index: number;
   /** Handles at most `limit` exceptions of all rings; returns how many. */
   readonly drain: (limit: number) => number;
+  /** A clock, in milliseconds. */
+  readonly now: () => number;
   /** Called after each turn that handled something: the moment to poll state machines for transmits and events. */
   readonly endOfTurn: () => void;
   /** `drain` or `endOfTurn` threw: a bug. The pump has stopped. */
@@ -52,6 +61,7 @@ export function pumpExceptions(
       reader.release();
       return handled;
     },
+    now: monotonicNow,
     endOfTurn: () => handler.endOfBatch(),
     onError: (error) => onError(error instanceof Error ? error : new Error(String(error))),
   });
@@ -75,21 +85,33 @@ export class ExceptionPump {
   }
 
   async #run(): Promise<void> {
-    const { words, index, drain, endOfTurn, onError } = this.#parts;
+    const { words, index, endOfTurn, onError } = this.#parts;
     try {
       while (!this.#stopped) {
         // Read before draining: what is pushed from here on changes the word, and the wait below returns at once.
         const seen = Atomics.load(words, index);
-        const handled = drain(EXCEPTIONS_PER_TURN);
+        const { handled, isEmpty } = this.#turn();
         if (handled > 0) endOfTurn();
         if (this.#stopped) return;
-        const wait = handled < EXCEPTIONS_PER_TURN ? waitAsync(words, index, seen) : undefined;
+        const wait = isEmpty ? waitAsync(words, index, seen) : undefined;
         if (wait?.async === true) await wait.value;
         else await nextTurn();
       }
     } catch (error) {
       this.#stopped = true;
       onError(error);
+    }
+  }
+
+  /** Handles exceptions for the time of a turn. */
+  #turn(): { readonly handled: number; readonly isEmpty: boolean } {
+    const { drain, now } = this.#parts;
+    const end = now() + TURN_LIMIT;
+    for (let handled = 0; ; ) {
+      const some = drain(EXCEPTIONS_PER_LOOK);
+      handled += some;
+      const isEmpty = some < EXCEPTIONS_PER_LOOK;
+      if (isEmpty || handled >= EXCEPTIONS_PER_TURN || now() >= end) return { handled, isEmpty };
     }
   }
 }

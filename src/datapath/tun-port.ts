@@ -67,8 +67,10 @@ export class TunPort {
   read(): number {
     const skip = this.#skip;
     const address = this.#engine.tunReadAddress;
+    // A sum is an object (src/engine/host-addresses.ts).
+    const start = skip === 0 ? address : address + skip;
     for (;;) {
-      const length = this.#io.read(this.fd, address + skip, this.#engine.tunReadCapacity - skip);
+      const length = this.#io.read(this.fd, start, this.#engine.tunReadCapacity - skip);
       if (length > 0) {
         if (skip > 0) this.#memory.fill(0, address - this.#hostBase, address - this.#hostBase + skip);
         this.#statistics[Statistic.TunReads] = (this.#statistics[Statistic.TunReads] ?? 0) + 1;
@@ -88,8 +90,9 @@ export class TunPort {
 
   #writeFrame(address: number, length: number): void {
     const skip = this.#skip;
+    const start = skip === 0 ? address : address + skip;
     for (let attempt = 1; this.fd >= 0 && attempt <= WRITE_ATTEMPTS; attempt++) {
-      if (this.#io.write(this.fd, address + skip, length - skip) !== -1) {
+      if (this.#io.write(this.fd, start, length - skip) !== -1) {
         this.#statistics[Statistic.TunWrites] = (this.#statistics[Statistic.TunWrites] ?? 0) + 1;
         return;
       }

@@ -5,9 +5,9 @@ import { Engine } from "../engine/engine.js";
 import type { Layout } from "../engine/layout.js";
 import type { EngineBuild } from "../engine/module.js";
 import type { SharedMemory } from "../engine/webassembly.js";
-import { monotonicNow } from "../system/clock.js";
 import { clearEventCounter, signalEventCounter } from "../system/linux/eventfd.js";
 import { addressOf, allocate } from "../system/linux/libc.js";
+import { monotonicClock } from "../system/linux/monotonic-clock.js";
 import { WorkerControl } from "./control-block.js";
 import { linuxIo } from "./io.js";
 import type { WorkerTaskBase } from "./pool.js";
@@ -33,8 +33,6 @@ export default async function datapathWorker(task: DatapathTask & WorkerTaskBase
   const scratch = allocate(8);
   const one = allocate(8);
   one.view.setBigUint64(0, 1n, true);
-  // process.hrtime, which the program's clock reads, makes an array per call; this is the same clock without it.
-  const clockOffset = monotonicNow() - performance.now();
   const signal = signalExceptions(memory, layout);
   const controls = task.wakeFds.map((_, i) => new WorkerControl(task.block, i, task.workers));
   const control = new WorkerControl(task.block, index, task.workers);
@@ -52,7 +50,7 @@ export default async function datapathWorker(task: DatapathTask & WorkerTaskBase
     hostBase,
     wakeFd: task.wakeFd,
     clearWake: () => clearEventCounter(task.wakeFd, scratch.address),
-    now: () => performance.now() + clockOffset,
+    now: monotonicClock(),
     signalExceptions: signal,
     countTunWriteError: () => engine.countDrop(Drop.TunWriteFailed, 1),
   });

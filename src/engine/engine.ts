@@ -33,11 +33,13 @@ import {
   SEGMENTATION_OFFLOAD,
   SESSION_INDEX,
   SESSIONS,
+  TOUCHED,
   TUN_FRAME,
   TUN_FRAME_CAPACITY,
 } from "../../assembly/regions.js";
 import type { AddressFamily } from "../base/address.js";
 import type { Instant } from "../base/time.js";
+import { HostAddresses } from "./host-addresses.js";
 import type { Layout } from "./layout.js";
 import { type EngineBuild, type EngineExports, instantiate } from "./module.js";
 import type { SharedMemory } from "./webassembly.js";
@@ -152,7 +154,6 @@ export interface WorkerEngine {
 
 /** The packet engine of one slot. */
 export class Engine implements WorkerEngine {
-  readonly tunReadAddress: number;
   readonly tunReadCapacity = TUN_FRAME_CAPACITY;
   readonly receiveCapacity = RECEIVE_MESSAGES;
 
@@ -162,7 +163,7 @@ export class Engine implements WorkerEngine {
   readonly #firstRegion: number;
   readonly #regionBytes: number;
   readonly #workers: number;
-  readonly #hostBase: number;
+  readonly #addresses: HostAddresses;
   readonly #words: Uint32Array;
   readonly #counters: BigUint64Array;
 
@@ -173,10 +174,9 @@ export class Engine implements WorkerEngine {
     this.#firstRegion = regions[1] ?? 0;
     this.#regionBytes = regionBytes;
     this.#workers = config.workers;
-    this.#hostBase = options.hostBase ?? 0;
+    this.#addresses = new HostAddresses(options.hostBase ?? 0);
     this.#words = new Uint32Array(options.memory.buffer);
     this.#counters = new BigUint64Array(options.memory.buffer);
-    this.tunReadAddress = this.#hostBase + region + TUN_FRAME;
   }
 
   /**
@@ -201,6 +201,7 @@ export class Engine implements WorkerEngine {
       [FILTERS, layout.filters],
       [FILTER_SETS, layout.filterSets],
       [DOOR, layout.door],
+      [TOUCHED, layout.touched],
       [RING_SIZE, layout.config.ringBytes],
       [SEGMENTATION_OFFLOAD, 1],
       [MERGE_TCP, 0],
@@ -212,6 +213,10 @@ export class Engine implements WorkerEngine {
     exports.initialize(region);
     engine.enterQuiescent();
     return engine;
+  }
+
+  get tunReadAddress(): number {
+    return this.#addresses.at(this.#region + TUN_FRAME);
   }
 
   outbound(frameLength: number, now: Instant): void {
@@ -235,7 +240,7 @@ export class Engine implements WorkerEngine {
   }
 
   transmitMessagesAddress(family: AddressFamily): number {
-    return this.#hostBase + this.#exports.transmitMessages(this.#region, family);
+    return this.#addresses.at(this.#exports.transmitMessages(this.#region, family));
   }
 
   transmitDone(family: AddressFamily, sent: number): void {
@@ -259,7 +264,7 @@ export class Engine implements WorkerEngine {
   }
 
   receiveMessagesAddress(family: AddressFamily): number {
-    return this.#hostBase + this.#region + (family === 4 ? RECEIVE_4 : RECEIVE_6) + RECEIVE_HEADERS;
+    return this.#addresses.at(this.#region + (family === 4 ? RECEIVE_4 : RECEIVE_6) + RECEIVE_HEADERS);
   }
 
   prepareReceive(family: AddressFamily): void {
@@ -271,7 +276,7 @@ export class Engine implements WorkerEngine {
   }
 
   frameAddress(i: number): number {
-    return this.#hostBase + this.#word(FRAMES + 8 * i);
+    return this.#addresses.at(this.#word(FRAMES + 8 * i));
   }
 
   frameLength(i: number): number {

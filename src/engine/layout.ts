@@ -14,6 +14,7 @@ import {
   TABLE_ENTRIES,
   TABLE_MASK,
   TABLE_SIZE,
+  TOUCHED_BITS,
 } from "../../assembly/records.js";
 import { RING, RING_SLACK } from "../../assembly/regions.js";
 import { type SharedMemory, webAssembly } from "./webassembly.js";
@@ -66,6 +67,7 @@ export interface Layout {
   readonly sessionIndexEntryCount: number;
   readonly sessions: number;
   readonly connections: number;
+  readonly touched: number;
   readonly paths: number;
   readonly filters: number;
   readonly filterEntries: number;
@@ -122,6 +124,7 @@ export function createLayout(capacities: Partial<EngineConfig> = {}): Layout {
   const sessionIndexEntries = place(INDEX_ENTRY_SIZE * sessionIndexEntryCount);
   const sessions = place(SESSION_SIZE * config.sessions);
   const connections = place(CONNECTION_SIZE * config.connections);
+  const touched = place(4 * Math.ceil(config.connections / TOUCHED_BITS));
   const paths = place(PATH_SIZE * config.paths);
   const filters = place(TABLE_SIZE);
   const filterEntries = place(ENTRY_SIZE * filterEntryCount);
@@ -145,6 +148,7 @@ export function createLayout(capacities: Partial<EngineConfig> = {}): Layout {
     sessionIndexEntryCount,
     sessions,
     connections,
+    touched,
     paths,
     filters,
     filterEntries,

@@ -36,6 +36,7 @@ import {
   SESSION_SEND_KEY,
   SESSION_SIZE,
   TABLE_LENGTHS,
+  TOUCHED_BITS,
 } from "../../assembly/records.js";
 import { COUNTERS, SCRATCH } from "../../assembly/regions.js";
 import type { IpPrefix } from "../base/address.js";
@@ -245,6 +246,26 @@ export class Tables {
       txPackets: read(ACTIVITY_TX_PACKETS),
       rxPackets: read(ACTIVITY_RX_PACKETS),
     };
+  }
+
+  /**
+   * Calls `visit` for each connection whose activity has changed since the last call. Looks at a bit for each that there may be, so that idle
+   * connections cost nothing.
+   */
+  forEachTouched(visit: (slot: number) => void): void {
+    const first = this.#layout.touched / 4;
+    const words = Math.ceil(this.#layout.config.connections / TOUCHED_BITS);
+    for (let i = 0; i < words; i++) {
+      if (Atomics.load(this.#words, first + i) === 0) continue;
+      // Cleared before the activity is read: what changes from here on sets it again.
+      let bits = Atomics.exchange(this.#words, first + i, 0);
+      while (bits !== 0) {
+        const bit = 31 - Math.clz32(bits);
+        bits = (bits ^ (1 << bit)) >>> 0;
+        const slot = TOUCHED_BITS * i + bit;
+        if (this.#connections.has(slot)) visit(slot);
+      }
+    }
   }
 
   // ---- Sessions

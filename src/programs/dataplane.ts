@@ -188,9 +188,12 @@ export class Dataplane {
     });
   }
 
-  /** Calls `visit` with what each connection has carried since it was added. */
+  /** Calls `visit` for each connection that has carried something since the last call, with what it has carried since it was added. */
   forEachActivity(visit: (connection: string, activity: Activity) => void): void {
-    for (const [connection, slot] of this.#slots) visit(connection, this.#tables.activity(slot));
+    this.#tables.forEachTouched((slot) => {
+      const connection = this.#names.get(slot);
+      if (connection !== undefined) visit(connection, this.#tables.activity(slot));
+    });
   }
 
   /** Frees what removed entries left behind, as far as no worker can be using it. To be called about once a second. */

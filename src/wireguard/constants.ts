@@ -44,7 +44,7 @@ export const INITIATION_SPACING: Duration = 20;
 /** How long a received cookie is used, and how long the secret behind our own ones lives. */
 export const COOKIE_EXPIRATION: Duration = 2 * MINUTE;
 
-/** How often a peer with sessions wants to learn what the datapath has sent and received (spec 02, section 2.5: timer cadence). */
+/** How often the owner of peers with sessions wants to learn what the datapath has sent and received (spec 02, section 2.5: timer cadence). */
 export const ACTIVITY_POLL_INTERVAL: Duration = SECOND;
 
 /** Packets that wait for a session, per peer (spec 02, section 2.5: "WireGuard internal queue"). */

@@ -15,10 +15,12 @@ import type { Crypto } from "../base/crypto.js";
 import { Deadlines } from "../base/deadlines.js";
 import type { Random } from "../base/random.js";
 import type { StateMachine, Transmit } from "../base/state-machine.js";
-import type { Instant } from "../base/time.js";
+import { earliest, type Instant } from "../base/time.js";
+import { ActivityPoll } from "./activity-poll.js";
 import { AllowedIps } from "./allowed-ips.js";
 import type { ConfigurationError, DeviceChange, DeviceConfiguration, PeerChange } from "./configuration.js";
 import { KEY_LENGTH } from "./constants.js";
+import { DeviceDoor, type MessageOrigin } from "./device-door.js";
 import type { ConnectionActivity, DeviceEvent, PeerName } from "./device-events.js";
 import {
   type Endpoint,
@@ -32,8 +34,9 @@ import {
 import type { WireGuardError } from "./errors.js";
 import { LocalIdentity } from "./identity.js";
 import { type PeerIndex, PeerIndices, peerIndexOf } from "./indices.js";
+import type { BatchResult } from "./initiation-block.js";
+import type { InitiationBatch, InitiationQueue } from "./initiation-queue.js";
 import { Peer, type PeerEvent } from "./peer.js";
-import { HandshakeReceiver } from "./receiver.js";
 import type { Tai64nClock } from "./tai64n.js";
 
 /** What a device is made of. */
@@ -44,6 +47,8 @@ export interface WireGuardDeviceOptions {
   /** Capacity of the datapath's tables. */
   readonly maxPeers: number;
   readonly maxAllowedIps: number;
+  /** Whether the owner fetches and computes batches of initiations; default: all is computed at once. */
+  readonly batches?: boolean;
 }
 
 /** A WireGuard device without the device: see the head of this file. */
@@ -56,9 +61,10 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
   readonly #peers = new Map<PeerName, PeerRecord>();
   readonly #byIndex = new Map<PeerIndex, PeerRecord>();
   readonly #deadlines = new Deadlines<PeerRecord>();
+  readonly #activityPoll = new ActivityPoll();
   readonly #allowedIps = new AllowedIps<PeerRecord>();
+  readonly #door: DeviceDoor;
   #identity: LocalIdentity | undefined;
-  #receiver: HandshakeReceiver | undefined;
   #listenPort = 0;
   #fwmark = 0;
   /** Both are drained by the owner after every input. */
@@ -70,6 +76,38 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
   constructor(options: WireGuardDeviceOptions) {
     this.#options = options;
     this.#indices = new PeerIndices(options.random);
+    const { crypto, random, batches = false } = options;
+    this.#door = new DeviceDoor({
+      crypto,
+      random,
+      batches,
+      handleInitiation: (opened, origin, now) =>
+        this.#deliver(this.#peers.get(toHex(opened.staticPublicKey)), {
+          handle: (peer) => peer.handleInitiation(opened, now),
+          unknown: "WrongKey",
+          moves: true,
+          origin,
+          now,
+        }),
+      handleResponse: (message, origin, now) =>
+        this.#deliver(this.#byIndex.get(peerIndexOf(message.receiverIndex)), {
+          handle: (peer) => peer.handleResponse(message, now),
+          unknown: "UnexpectedPacket",
+          moves: true,
+          origin,
+          now,
+        }),
+      handleCookieReply: (message, origin, now) =>
+        this.#deliver(this.#byIndex.get(peerIndexOf(message.receiverIndex)), {
+          handle: (peer) => peer.handleCookieReply(message, now),
+          unknown: "UnexpectedPacket",
+          moves: false,
+          origin,
+          now,
+        }),
+      sendCookieReply: (reply, { local, from }) => this.#transmits.push(transmit({ local, remote: from }, reply)),
+      refuse: (from, error) => this.#refuse(from, error),
+    });
   }
 
   /** The configuration with what has happened so far. `handleActivity` beforehand brings the byte counts up to date. */
@@ -101,45 +139,33 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
   /** The sockets are bound to `port` now, perhaps other than before: remembered local addresses are stale. */
   handleBound(port: number): void {
     this.#listenPort = port;
-    for (const record of this.#peers.values()) this.#forgetLocalAddress(record);
+    this.handleNetworkChange();
   }
 
   /** Local addresses or routes have gone: where datagrams of peers came to may be no source any more. */
   handleNetworkChange(): void {
+    this.#door.forgetLocalAddresses();
     for (const record of this.#peers.values()) this.#forgetLocalAddress(record);
   }
 
   /** A handshake datagram that came to `local` from `from`. */
   handleDatagram(local: SocketAddress, from: SocketAddress, datagram: Uint8Array, now: Instant): void {
-    // Without a key there is nobody to talk to.
-    if (this.#receiver === undefined) return;
-    const reception = this.#receiver.receive(datagram, from, now);
-    switch (reception.type) {
-      case "initiation": {
-        const record = this.#peers.get(toHex(reception.staticPublicKey));
-        const refuse = (peer: Peer) => peer.handleInitiation(reception.initiation, now);
-        this.#deliver(record, refuse, "WrongKey", { local, from, moves: true, length: datagram.length }, now);
-        return;
-      }
-      case "response": {
-        const record = this.#byIndex.get(peerIndexOf(reception.receiverIndex));
-        const refuse = (peer: Peer) => peer.handleResponse(reception.message, now);
-        this.#deliver(record, refuse, "UnexpectedPacket", { local, from, moves: true, length: datagram.length }, now);
-        return;
-      }
-      case "cookie-reply": {
-        const record = this.#byIndex.get(peerIndexOf(reception.receiverIndex));
-        const refuse = (peer: Peer) => peer.handleCookieReply(reception.message, now);
-        this.#deliver(record, refuse, "UnexpectedPacket", { local, from, moves: false, length: datagram.length }, now);
-        return;
-      }
-      case "send-cookie-reply":
-        this.#transmits.push(transmit({ local, remote: from }, reception.reply));
-        return;
-      case "rejected":
-        this.#events.push({ type: "handshake-refused", from, error: reception.error });
-        return;
-    }
+    this.#door.handleDatagram(local, from, datagram, now);
+  }
+
+  /** The next initiations to be opened by the owner, who hands the outcome to {@link handleBatch}. To be polled until there is none. */
+  pollBatch(): InitiationBatch | undefined {
+    return this.#door.pollBatch();
+  }
+
+  /** What came of a batch; `undefined` instead of `results`: nothing. It is not needed any more when the private key has changed since. */
+  handleBatch(id: number, results: readonly BatchResult[] | undefined, now: Instant): void {
+    this.#door.handleBatch(id, results, now);
+  }
+
+  /** How initiations fared that were not opened at once. */
+  get batchCounters(): Readonly<InitiationQueue["counters"]> {
+    return this.#door.batchCounters;
   }
 
   /** A packet for a peer that has no usable session, or no path. The device owns the bytes from now on. */
@@ -176,15 +202,18 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
     this.#drain(record, now);
   }
 
-  /** What a peer's connection has carried. To be fed for all of them before each {@link handleTimeout}. */
+  /** What a peer's connection has carried. To be fed before each {@link handleTimeout} for all of those that have carried something. */
   handleActivity(name: PeerName, activity: ConnectionActivity, now: Instant): void {
     const record = this.#peers.get(name);
     if (record === undefined) return;
     record.activity = activity;
-    record.peer?.handleActivity(activity, now);
+    if (record.peer === undefined) return;
+    record.peer.handleActivity(activity, now);
+    this.#deadlines.set(record, record.peer.pollTimeout());
   }
 
   handleTimeout(now: Instant): void {
+    this.#activityPoll.handleTimeout(now);
     for (const record of this.#deadlines.takeDue(now)) {
       record.peer?.handleTimeout(now);
       this.#drain(record, now);
@@ -192,7 +221,7 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
   }
 
   pollTimeout(): Instant | undefined {
-    return this.#deadlines.next();
+    return earliest(this.#deadlines.next(), this.#activityPoll.pollTimeout());
   }
 
   pollTransmit(): Transmit | undefined {
@@ -224,16 +253,15 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
     for (const record of this.#peers.values()) this.#stopPeer(record);
     this.#identity?.wipe();
     this.#identity = undefined;
-    this.#receiver = undefined;
+    this.#door.close();
     if (privateKey.every((byte) => byte === 0)) {
       this.#events.push({ type: "identity-changed", publicKey: undefined });
       return;
     }
 
-    const { crypto, random } = this.#options;
-    const identity = new LocalIdentity(privateKey, crypto);
+    const identity = new LocalIdentity(privateKey, this.#options.crypto);
     this.#identity = identity;
-    this.#receiver = new HandshakeReceiver({ identity, crypto, random });
+    this.#door.open(identity);
     this.#events.push({ type: "identity-changed", publicKey: identity.publicKey });
     for (const record of [...this.#peers.values()]) {
       if (bytesEqual(record.publicKey, identity.publicKey)) this.#removePeer(record);
@@ -352,6 +380,7 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
     if (peer === undefined) return;
     peer.close();
     for (let event = peer.pollEvent(); event !== undefined; event = peer.pollEvent()) {
+      this.#activityPoll.handleEvent(event);
       if (event.type === "session-removed") this.#events.push({ ...event, connection: record.name });
     }
     this.#byIndex.delete(peer.index);
@@ -359,25 +388,35 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
     this.#deadlines.set(record, undefined);
   }
 
+  #refuse(from: SocketAddress, error: WireGuardError): void {
+    this.#events.push({ type: "handshake-refused", from, error });
+  }
+
   /** Hands a handshake message to its peer; where it is accepted and `moves`, the peer is where the message came from. */
   #deliver(
     record: PeerRecord | undefined,
-    handle: (peer: Peer) => WireGuardError | undefined,
-    unknown: WireGuardError,
-    datagram: {
-      readonly local: SocketAddress;
-      readonly from: SocketAddress;
+    {
+      handle,
+      unknown,
+      moves,
+      origin,
+      now,
+    }: {
+      readonly handle: (peer: Peer) => WireGuardError | undefined;
+      /** Why the message is refused when there is no such peer. */
+      readonly unknown: WireGuardError;
       readonly moves: boolean;
-      readonly length: number;
+      readonly origin: MessageOrigin;
+      readonly now: Instant;
     },
-    now: Instant,
   ): void {
+    const { local, from, length } = origin;
     const error = record?.peer === undefined ? unknown : handle(record.peer);
-    if (error !== undefined) this.#events.push({ type: "handshake-refused", from: datagram.from, error });
+    if (error !== undefined) this.#refuse(from, error);
     if (record === undefined) return;
     if (error === undefined) {
-      record.handshakeRxBytes += datagram.length;
-      if (datagram.moves) this.#moveEndpoint(record, { local: datagram.local, remote: datagram.from }, "if-changed");
+      record.handshakeRxBytes += length;
+      if (moves) this.#moveEndpoint(record, { local, remote: from }, "if-changed");
     }
     this.#drain(record, now);
   }
@@ -421,6 +460,7 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
 
   #handlePeerEvent(record: PeerRecord, event: PeerEvent, now: Instant): void {
     const connection = record.name;
+    this.#activityPoll.handleEvent(event);
     switch (event.type) {
       case "session-established":
       case "session-current":

@@ -7,7 +7,10 @@ export type WireGuardError =
   | "InvalidPacket"
   /** mac1 does not verify: the sender does not know our public key. */
   | "InvalidMac"
-  /** Too many handshake messages, and this one's sender has used up its share although its cookie is valid. */
+  /**
+   * Too many handshake messages, and this one's sender has used up its share although its cookie is valid; or too many initiations wait to be
+   * opened.
+   */
   | "UnderLoad"
   /** An AEAD tag does not verify: another preshared key, another static key, or forged. */
   | "InvalidAeadTag"

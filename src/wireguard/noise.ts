@@ -2,7 +2,7 @@
 // of the Noise protocol framework (revision 34, section 5).
 //
 //     initiator                                            responder
-//     createInitiation   -- e, es, s, ss, {timestamp} -->  receiveInitiation   (e, es, s: whose initiation is it?)
+//     createInitiation   -- e, es, s, ss, {timestamp} -->  openInitiation      (e, es, s: whose initiation is it?)
 //                                                          finishInitiation    (ss, timestamp: is it really theirs?)
 //     consumeResponse    <------- e, ee, se, psk ------    createResponse
 //     session keys                                         session keys
@@ -48,6 +48,11 @@ export class SymmetricState {
   /** The state before the first message, for a responder with this static key (Noise: the pre-message of IK). */
   static initialize(responderPublicKey: Uint8Array): SymmetricState {
     return new SymmetricState(INITIAL_CHAINING_KEY.slice(), hash(INITIAL_HASH, responderPublicKey));
+  }
+
+  /** The state with these 32 bytes each, which it holds from now on. */
+  static restore(chainingKey: Uint8Array, transcript: Uint8Array): SymmetricState {
+    return new SymmetricState(chainingKey, transcript);
   }
 
   clone(): SymmetricState {
@@ -181,20 +186,24 @@ export function createInitiation(
   };
 }
 
-/** An initiation whose sender is known by name, but has not proved to be it. */
-export interface ReceivedInitiation {
+/** Whose an initiation claims to be. */
+export interface OpenedInitiation {
   /** The initiator's static public key, 32 bytes. */
   readonly staticPublicKey: Uint8Array;
-  readonly message: HandshakeInitiation;
   readonly symmetric: SymmetricState;
 }
 
+/** An initiation whose sender is known by name, but has not proved to be it. */
+export interface ReceivedInitiation extends OpenedInitiation {
+  readonly message: HandshakeInitiation;
+}
+
 /** Reads the sender's static key out of an initiation. */
-export function receiveInitiation(
+export function openInitiation(
   crypto: Crypto,
-  identity: LocalIdentity,
-  message: HandshakeInitiation,
-): ReceivedInitiation | WireGuardError {
+  identity: Pick<LocalIdentity, "privateKey" | "publicKey">,
+  message: Pick<HandshakeInitiation, "ephemeral" | "encryptedStatic">,
+): OpenedInitiation | WireGuardError {
   const ephemeralStatic = crypto.x25519(identity.privateKey, message.ephemeral);
   if (ephemeralStatic === undefined) return "WrongKey";
   const symmetric = SymmetricState.initialize(identity.publicKey);
@@ -203,8 +212,21 @@ export function receiveInitiation(
   const key = symmetric.mixKeyForCipher(ephemeralStatic);
   ephemeralStatic.fill(0);
   const staticPublicKey = symmetric.decryptAndHash(crypto, key, message.encryptedStatic);
-  if (staticPublicKey === undefined) return "InvalidAeadTag";
-  return { staticPublicKey, message, symmetric };
+  if (staticPublicKey === undefined) {
+    symmetric.wipe();
+    return "InvalidAeadTag";
+  }
+  return { staticPublicKey, symmetric };
+}
+
+/** The same, with the message, for {@link finishInitiation}. */
+export function receiveInitiation(
+  crypto: Crypto,
+  identity: LocalIdentity,
+  message: HandshakeInitiation,
+): ReceivedInitiation | WireGuardError {
+  const opened = openInitiation(crypto, identity, message);
+  return typeof opened === "string" ? opened : { ...opened, message };
 }
 
 /** An initiation whose sender is proved, unless it is a replay: the caller judges the timestamp. */
@@ -227,7 +249,10 @@ export function finishInitiation(
   const symmetric = received.symmetric.clone();
   const key = symmetric.mixKeyForCipher(staticStatic);
   const timestamp = symmetric.decryptAndHash(crypto, key, message.encryptedTimestamp);
-  if (timestamp === undefined) return "InvalidAeadTag";
+  if (timestamp === undefined) {
+    symmetric.wipe();
+    return "InvalidAeadTag";
+  }
   return { timestamp, message, staticPublicKey, symmetric };
 }
 

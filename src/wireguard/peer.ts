@@ -16,9 +16,8 @@ import { constantTimeEqual } from "../base/bytes.js";
 import type { Crypto } from "../base/crypto.js";
 import { BoundedQueue } from "../base/queue.js";
 import type { Random } from "../base/random.js";
-import { type Duration, earliest, type Instant } from "../base/time.js";
+import { type Duration, earliest, type Instant, SECOND } from "../base/time.js";
 import {
-  ACTIVITY_POLL_INTERVAL,
   INITIATION_SPACING,
   KEY_LENGTH,
   PACKET_QUEUE_CAPACITY,
@@ -136,7 +135,8 @@ export class Peer {
   /** Last time a session was established, or the peer made, or expiry reported. */
   #freshAt: Instant;
   #expiryReported = false;
-  #activityPolledAt: Instant;
+  /** When {@link handleTimeout} was last called. */
+  #handledAt: Instant;
   /** The latest time seen: a driver whose clock goes backwards must not confuse us. */
   #now: Instant;
 
@@ -156,7 +156,7 @@ export class Peer {
     this.#presharedKey = (options.presharedKey ?? NO_PRESHARED_KEY).slice();
     this.#staticStatic = options.crypto.x25519(options.identity.privateKey, this.remotePublicKey);
     this.#freshAt = now;
-    this.#activityPolledAt = now;
+    this.#handledAt = now;
     this.#now = now;
   }
 
@@ -263,7 +263,7 @@ export class Peer {
     this.#promote(localIndex, "responder");
   }
 
-  /** Takes the datapath's stamps of this peer's connection. To be fed before each {@link handleTimeout}. */
+  /** Takes the datapath's stamps of this peer's connection, when they have changed. To be fed before each {@link handleTimeout}. */
   handleActivity(activity: Activity, now: Instant): void {
     this.#advance(now);
     this.#timers.observe(activity);
@@ -280,7 +280,7 @@ export class Peer {
   /** Does what is due. */
   handleTimeout(now: Instant): void {
     const at = this.#advance(now);
-    this.#activityPolledAt = at;
+    this.#handledAt = at;
     for (let ended = this.#sessions.expire(at); ended !== undefined; ended = this.#sessions.expire(at))
       this.#events.push({ type: "session-removed", localIndex: ended.localIndex });
     this.#expireIfDue(at);
@@ -291,15 +291,18 @@ export class Peer {
   }
 
   /**
-   * When {@link handleTimeout} is wanted next. With sessions, that is at every full second: which keepalives are due is noticed then, and the
-   * peers of a node wake it up together.
+   * When {@link handleTimeout} is wanted next. Keepalives on a session wait for a full second: the peers of a node wake it up together. Where
+   * the datapath carries something meanwhile, {@link handleActivity} makes it another time.
    */
   pollTimeout(): Instant | undefined {
     let next = this.#expiryReported ? undefined : this.#freshAt + ZERO_KEYS_AFTER_TIME;
     next = earliest(next, this.#initiator.pollTimeout());
     if (this.mayInitiate && !this.#initiator.isActive) next = earliest(next, this.#rekeyDue());
-    if (this.#sessions.isEmpty) return earliest(next, this.#timers.persistentKeepaliveDue());
-    return earliest(earliest(next, this.#sessions.nextExpiry()), this.#nextActivityPoll());
+    const persistent = this.#timers.persistentKeepaliveDue();
+    if (this.#sessions.isEmpty) return earliest(next, persistent);
+    next = earliest(next, this.#sessions.nextExpiry());
+    const keepalive = earliest(persistent, this.#timers.keepaliveDue());
+    return keepalive === undefined ? next : earliest(next, this.#fullSecondFor(keepalive));
   }
 
   /** The next handshake message to send to the peer; the owner knows the address. */
@@ -341,8 +344,10 @@ export class Peer {
     return this.#now;
   }
 
-  #nextActivityPoll(): Instant {
-    return (Math.floor(this.#activityPolledAt / ACTIVITY_POLL_INTERVAL) + 1) * ACTIVITY_POLL_INTERVAL;
+  /** The first full second at which something due at `due` can be done. One that cannot, for want of a session to send on, waits for the next. */
+  #fullSecondFor(due: Instant): Instant {
+    const next = (Math.floor(this.#handledAt / SECOND) + 1) * SECOND;
+    return Math.max(next, Math.ceil(due / SECOND) * SECOND);
   }
 
   #nextLocalIndex(): number {

@@ -1,5 +1,6 @@
 // The door of a node for handshake messages: everything that can be said about a datagram before it is known which peer's it is.
 // In this order: shape, mac1, rate limit or cookie, and for an initiation the static key in it (spec 02, sections 11.3 and 11.4).
+// That last step costs more than all the others; an owner may take it apart from them (`admit`, `open`), and elsewhere.
 // The owner then finds the peer, by static key for an initiation, by receiver index for an answer, and hands the message on.
 
 import type { SocketAddress } from "../base/address.js";
@@ -26,6 +27,11 @@ export type HandshakeReception =
   /** Drop it. */
   | { readonly type: "rejected"; readonly error: WireGuardError };
 
+/** What {@link HandshakeReceiver.admit} says: the same, but nobody has looked for a static key yet. */
+export type HandshakeAdmission =
+  | { readonly type: "sealed-initiation"; readonly message: HandshakeInitiation }
+  | Exclude<HandshakeReception, { readonly type: "initiation" }>;
+
 /** Receives the handshake messages of a node, that is, of one static key. */
 export class HandshakeReceiver {
   /** Datagrams refused here, by reason, and cookie replies made; since creation. */
@@ -47,28 +53,50 @@ export class HandshakeReceiver {
 
   /** Judges `datagram`, which came from `source`. The result refers to the datagram's bytes. */
   receive(datagram: Uint8Array, source: SocketAddress, now: Instant): HandshakeReception {
+    const admission = this.admit(datagram, source, now);
+    if (admission.type !== "sealed-initiation") return admission;
+    const initiation = this.open(admission.message);
+    if (typeof initiation === "string") return { type: "rejected", error: initiation };
+    return { type: "initiation", staticPublicKey: initiation.staticPublicKey, initiation };
+  }
+
+  /** The first half of {@link receive}: everything that costs no public-key operation. */
+  admit(datagram: Uint8Array, source: SocketAddress, now: Instant): HandshakeAdmission {
     const message = parseMessage(datagram);
     switch (message?.type) {
       case "initiation":
       case "response":
-        return this.#receiveLimited(datagram, message, source, now);
+        return this.#admitLimited(datagram, message, source, now);
       case "cookie-reply":
         return { type: "cookie-reply", receiverIndex: message.receiverIndex, message };
       case "transport":
       case undefined:
-        return this.#reject("InvalidPacket");
+        return this.reject("InvalidPacket");
     }
   }
 
-  #receiveLimited(
+  /** The other half: one Diffie-Hellman computation. Why it failed has been counted. */
+  open(message: HandshakeInitiation): ReceivedInitiation | WireGuardError {
+    const initiation = receiveInitiation(this.#crypto, this.#identity, message);
+    if (typeof initiation === "string") this.reject(initiation);
+    return initiation;
+  }
+
+  /** Counts a refusal; also those of initiations that were opened elsewhere. */
+  reject(error: WireGuardError): { readonly type: "rejected"; readonly error: WireGuardError } {
+    this.counters.rejected[error] = (this.counters.rejected[error] ?? 0) + 1;
+    return { type: "rejected", error };
+  }
+
+  #admitLimited(
     datagram: Uint8Array,
     message: HandshakeInitiation | HandshakeResponse,
     source: SocketAddress,
     now: Instant,
-  ): HandshakeReception {
-    if (!this.#cookies.checkMac1(datagram)) return this.#reject("InvalidMac");
+  ): HandshakeAdmission {
+    if (!this.#cookies.checkMac1(datagram)) return this.reject("InvalidMac");
     if (this.#cookies.checkMac2(datagram, source, now)) {
-      if (!this.#limiter.admitProven(source.ip, now)) return this.#reject("UnderLoad");
+      if (!this.#limiter.admitProven(source.ip, now)) return this.reject("UnderLoad");
     } else if (!this.#limiter.admit(source.ip, now)) {
       this.counters.cookieReplies++;
       return {
@@ -77,13 +105,6 @@ export class HandshakeReceiver {
       };
     }
     if (message.type === "response") return { type: "response", receiverIndex: message.receiverIndex, message };
-    const initiation = receiveInitiation(this.#crypto, this.#identity, message);
-    if (typeof initiation === "string") return this.#reject(initiation);
-    return { type: "initiation", staticPublicKey: initiation.staticPublicKey, initiation };
-  }
-
-  #reject(error: WireGuardError): HandshakeReception {
-    this.counters.rejected[error] = (this.counters.rejected[error] ?? 0) + 1;
-    return { type: "rejected", error };
+    return { type: "sealed-initiation", message };
   }
 }

@@ -102,7 +102,7 @@ for (const engine of ENGINES) {
       ({ exports: aead, bytes, view } = loadAead(engine));
     });
 
-    test("RFC 8439, section 2.8.2: example of the AEAD construction", () => {
+    test("spec 02, 15.4.7; RFC 8439, section 2.8.2: example of the AEAD construction", () => {
       check({
         key: "808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9f",
         nonce: "070000004041424344454647",

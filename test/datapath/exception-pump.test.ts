@@ -2,21 +2,31 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setImmediate, setTimeout } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
-import { EXCEPTIONS_PER_TURN, ExceptionPump } from "../../src/datapath/exception-pump.js";
+import {
+  EXCEPTIONS_PER_LOOK,
+  EXCEPTIONS_PER_TURN,
+  ExceptionPump,
+  TURN_LIMIT,
+} from "../../src/datapath/exception-pump.js";
 
-/** A pump over a counter of waiting exceptions. */
-function setUp(waiting: number) {
+/** A pump over a counter of waiting exceptions, each of which takes `cost` ms. */
+function setUp(waiting: number, cost = 0) {
   const words = new Int32Array(new SharedArrayBuffer(8));
-  const state = { waiting, turns: [] as number[], errors: [] as unknown[] };
+  const state = { waiting, now: 0, turns: [] as number[], errors: [] as unknown[] };
   const pump = new ExceptionPump({
     words,
     index: 1,
     drain: (limit) => {
       const handled = Math.min(limit, state.waiting);
       state.waiting -= handled;
-      if (handled > 0) state.turns.push(handled);
+      state.now += handled * cost;
+      // Of the same turn.
+      const turn = state.turns.at(-1) ?? 0;
+      if (turn > 0) state.turns[state.turns.length - 1] = turn + handled;
+      else if (handled > 0) state.turns.push(handled);
       return handled;
     },
+    now: () => state.now,
     endOfTurn: () => state.turns.push(-1),
     onError: (error) => state.errors.push(error),
   });
@@ -53,6 +63,14 @@ test("a flood is handled in bounded turns, between which the event loop lives", 
   assert.ok(Math.max(...longest) <= 2, state.turns.join(" "));
 });
 
+test("exceptions that cost much end a turn early, and none is forgotten", async () => {
+  const { state, pump } = setUp(3 * EXCEPTIONS_PER_LOOK + 1, TURN_LIMIT / EXCEPTIONS_PER_LOOK);
+  while (state.waiting > 0) await setImmediate();
+  await setImmediate();
+  assert.deepEqual(state.turns, [...Array(3).fill([EXCEPTIONS_PER_LOOK, -1]), 1, -1].flat());
+  pump.stop();
+});
+
 test("another thread's notification wakes the pump", async () => {
   const { words, state, pump } = setUp(0);
   await setImmediate();
@@ -86,6 +104,7 @@ test("a handler that throws is reported, and the pump stops", async () => {
     drain: () => {
       throw bug;
     },
+    now: () => 0,
     endOfTurn: () => assert.fail("not reached"),
     onError: (error) => errors.push(error),
   });

@@ -79,7 +79,7 @@ test("spec 02, 11.5: the responder's packet P, byte for byte", async () => {
   assert.deepEqual(peer.sendDatagrams(4).map(toHex), [toHex(RESPONDER_PACKET)]);
 });
 
-test("spec 02, 11.5 and 15.4.1: the responder opens both, the keepalive confirms the session once", async () => {
+test("spec 02, 11.5, 15.4.1 and 15.4.5: the responder opens both, the packet is what it was, the keepalive confirms the session once", async () => {
   const { peer, connection } = await responder(false);
   const messages = [KEEPALIVE, INITIATOR_PACKET].map((bytes) => ({ from: SOCKET_A, to: SOCKET_B.ip, bytes }));
   assert.deepEqual(peer.receive(4, messages, 7).map(toHex), [toHex(frameOf(PACKET))]);

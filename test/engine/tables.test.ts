@@ -234,6 +234,37 @@ test("releasing a connection takes everything with it, and its slot starts anew"
   assert.equal(tables.activity(second).rxPackets, 1);
 });
 
+test("issue 4: of many connections those are told that have carried something since the last time, each once", async () => {
+  const peer = await EnginePeer.create({
+    ...SMALL_CONFIG,
+    connections: 1000,
+    sessions: 1000,
+    routes: 1000,
+    paths: 1000,
+  });
+  const { tables, engine } = peer;
+  const touched = () => {
+    const slots: number[] = [];
+    tables.forEachTouched((slot) => slots.push(slot));
+    return slots.sort((a, b) => a - b);
+  };
+  const slots = Array.from({ length: 1000 }, (_, i) => connect(peer, [], { ...SIDE_B, localIndex: INDEX_B + i }));
+  assert.deepEqual(touched(), []);
+
+  // The first and last bits of words, by each of the ways in which a connection carries something.
+  for (const slot of [31, 32, 999]) assert.equal(engine.sealKeepalive(slots[slot] ?? 0, 5), true);
+  const bytes = sealMessage(KEY_A_TO_B, INDEX_B, 1n, new Uint8Array());
+  peer.receive(4, [{ from: SOCKET_A, bytes }], 6);
+  assert.deepEqual(touched(), [0, 31, 32, 999]);
+  assert.deepEqual(touched(), [], "told once");
+
+  assert.equal(engine.sealKeepalive(slots[31] ?? 0, 7), true);
+  assert.equal(engine.sealKeepalive(slots[32] ?? 0, 7), true);
+  tables.releaseConnection(slots[32] ?? 0);
+  assert.deepEqual(touched(), [31], "and not of a connection that has gone");
+  assert.equal(tables.activity(slots[31] ?? 0).sentAt, 7);
+});
+
 test("sessions: full is a return value; indices collide, move and are found", async () => {
   const peer = await EnginePeer.create({ ...SMALL_CONFIG, sessions: 64, routes: 64 });
   const connection = connect(peer, []);

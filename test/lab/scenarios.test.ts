@@ -24,12 +24,34 @@ const OPEN = new Set([
   "relayed-portal-absent-no-gap",
 ]);
 
+/** What of the specification a scenario shows: statements of spec 02, section 15.5, and of spec 03, section 8. */
+const STATEMENTS: Readonly<Record<string, string>> = {
+  "direct-curl-portal-down": "spec 02, 15.5.1",
+  "direct-curl-portal-restart": "spec 02, 15.5.1",
+  "direct-curl-portal-relay-down": "spec 02, 15.5.1; spec 03, 8.3.38",
+  "relayed-curl": "spec 02, 15.5.2",
+  "relayed-curl-portal-down": "spec 02, 15.5.2; spec 03, 8.3.38",
+  "relayed-curl-portal-restart": "spec 02, 15.5.2; spec 03, 8.3.38",
+  "relayed-curl-relay-restart": "spec 02, 15.5.2; spec 03, 8.3.38",
+  "relay-graceful-shutdown": "spec 02, 15.5.3; spec 03, 8.3.36 and 8.3.37",
+  "direct-curl-relay-restart": "spec 02, 15.5.4",
+  "direct-download-roaming-network": "spec 02, 15.5.5",
+  "relayed-download-roaming-network": "spec 02, 15.5.5; spec 03, 8.6.85",
+  "roaming-between-nats": "spec 02, 15.5.5",
+  "ipv6-to-ipv4": "spec 02, 15.5.8; spec 03, 8.6.89",
+};
+
 const relayKind = process.env["WIRELANE_LAB_RELAY"] === "coturn" ? "coturn" : "wirelane";
 
 test("names of scenarios are unique and can be typed", () => {
   const names = scenarios.map(({ name }) => name);
   assert.equal(new Set(names).size, names.length);
   for (const name of names) assert.match(name, /^[a-z0-9]+(-[a-z0-9]+)*$/);
+});
+
+test("statements are shown by scenarios that exist", () => {
+  const names = new Set(scenarios.map(({ name }) => name));
+  for (const name of Object.keys(STATEMENTS)) assert.ok(names.has(name), name);
 });
 
 test("the matrix expects direct paths wherever both NATs allow them", () => {
@@ -41,7 +63,8 @@ test("the matrix expects direct paths wherever both NATs allow them", () => {
 
 describe("laboratory", { skip: routerSkip }, () => {
   for (const scenario of scenarios) {
-    test(`${scenario.name}: ${scenario.description}`, {
+    const shown = STATEMENTS[scenario.name];
+    test(`${scenario.name}: ${scenario.description}${shown === undefined ? "" : ` (${shown})`}`, {
       skip: whyNot(scenario, relayKind) ?? whyOpen(scenario.name) ?? false,
     }, async (context) => {
       const result = await runScenario(scenario, { relayKind });

@@ -237,6 +237,19 @@ test("spec 01, 15.6.50: allow_access without payload, with null and with a domai
   accepted(gatewayPush("reject_access", { flow_id: "f", client_id: SITE.id, resource_id: ID }));
 });
 
+test("spec 02, 15.1.9: the signalling messages of section 3.2 go through JSON unchanged, on both sides", () => {
+  const candidates = [
+    "candidate:fffeff7eedd1c3d03373177f 1 udp 2130706175 10.0.0.5 40123 typ host",
+    "candidate:ffffff022f169fa007202cbb 1 udp 50331647 2001:db8:9::1 51200 typ relay",
+  ];
+  for (const event of ["ice_candidates", "invalidate_ice_candidates"]) {
+    const toClient = { event, payload: { gateway_id: ID, candidates } };
+    assert.deepEqual(accepted(clientPushSchema.safeParse(JSON.parse(JSON.stringify(toClient)))), toClient);
+    const toGateway = { event, payload: { client_id: ID, candidates } };
+    assert.deepEqual(accepted(gatewayPushSchema.safeParse(JSON.parse(JSON.stringify(toGateway)))), toGateway);
+  }
+});
+
 test("spec 01, 6: ids are UUIDs of any version, candidates are skipped one by one", () => {
   const push = clientPush("ice_candidates", {
     gateway_id: "00000000-0000-0000-0000-000000000001",

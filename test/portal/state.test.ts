@@ -463,7 +463,7 @@ describe("connections", () => {
     assert.deepEqual(gateway.ask("connection_ready", { ref: second, gateway_payload: {} }), error("invalid_ref"));
   });
 
-  test("spec 01, 15.8.72: candidates reach each target unchanged, with the sender's id; an empty list nobody", () => {
+  test("spec 01, 15.8.72; spec 02, 15.1.9: candidates reach each target unchanged, with the sender's id; an empty list nobody", () => {
     const { client, gateway, branch } = office();
     const candidates = ["candidate:1 1 udp 2130706175 198.51.100.20 51820 typ host", "what ever"];
     client.send("broadcast_ice_candidates", { gateway_ids: [], candidates });

@@ -70,3 +70,12 @@ test("spec 05, 1.3: help and version exit with 0; a bad command line with 1 for 
   }
   assert.equal(wirelane(["client", "--token", "x"]).status, 1);
 });
+
+test("--workers is one option: client, gateway and wg take 1 to 8, and say so otherwise", () => {
+  for (const args of [["client"], ["gateway", "token"], ["wg", "wl-none"]])
+    for (const workers of ["0", "9", "1.5", "many"]) {
+      const { status, stderr } = wirelane([...args, "--workers", workers]);
+      assert.notEqual(status, 0);
+      assert.match(stderr, /'-w, --workers <number>' argument '\S+' is invalid. not a number from 1 to 8\./, args[0]);
+    }
+});

@@ -72,6 +72,30 @@ test("a due deadline is handled at once, one in the future by a timer, and count
   driver.input(() => assert.fail("a stopped driver takes no input"));
 });
 
+test("spec 03, 8.3.34: a timer that is not armed never fires; it fires once, then not until it is armed again; in the past at once", async () => {
+  const machine = new Machine();
+  const driver = new Driver(machine, { transmit: () => undefined, event: () => undefined });
+  const wait = () => new Promise((resolve) => setTimeout(resolve, 30));
+  const arm = (delay: number | undefined) =>
+    driver.input((now) => {
+      machine.deadline = delay === undefined ? undefined : now + delay;
+    });
+  arm(undefined);
+  await wait();
+  assert.equal(machine.timeouts, 0, "not armed");
+  arm(-10);
+  assert.equal(machine.timeouts, 1, "in the past");
+  arm(5);
+  assert.equal(machine.timeouts, 1);
+  await wait();
+  await wait();
+  assert.equal(machine.timeouts, 2, "once");
+  arm(5);
+  await wait();
+  assert.equal(machine.timeouts, 3, "armed again");
+  driver.stop();
+});
+
 test("an event that feeds the machine again is drained too, once", () => {
   const machine = new Machine();
   const order: string[] = [];

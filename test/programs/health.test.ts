@@ -18,6 +18,19 @@ test("spec 05, 15.50: /healthz of a gateway is 200 and empty; other paths 404, o
   assert.deepEqual(await answer("/readyz", "POST"), [404, ""]);
 });
 
+test("spec 03, 8.3.32 with the later behaviour: /healthz is 200 in any case, /readyz 200 or 503 by the portal connection", async (t) => {
+  let isReady = false;
+  const endpoint = await HealthEndpoint.listen("127.0.0.1:0", () => isReady);
+  t.after(() => endpoint.close());
+  const statuses = () =>
+    Promise.all(
+      ["/healthz", "/readyz"].map(async (path) => (await fetch(`http://127.0.0.1:${endpoint.port}${path}`)).status),
+    );
+  assert.deepEqual(await statuses(), [200, 503]);
+  isReady = true;
+  assert.deepEqual(await statuses(), [200, 200]);
+});
+
 test("spec 05, 9.2: a port that is taken, or no address, is an error that says so", async (t) => {
   const endpoint = await HealthEndpoint.listen("127.0.0.1:0");
   t.after(() => endpoint.close());

@@ -49,7 +49,7 @@ function check(written: StunBuilder, vector: string): StunMessage {
   return parse(hex(vector));
 }
 
-test("spec 03, 1.9: binding request", () => {
+test("spec 03, 8.1.1 and 1.9: binding request", () => {
   const message = check(
     builder("request", Method.Binding).add(Software, "snownet"),
     `0001000c ${HEADER} 80220007 736e6f77 6e657400`,
@@ -58,7 +58,7 @@ test("spec 03, 1.9: binding request", () => {
   assert.equal(message.get(Software), "snownet");
 });
 
-test("spec 03, 1.9: binding success, IPv4 and IPv6", () => {
+test("spec 03, 8.1.1 and 1.9: binding success, IPv4 and IPv6", () => {
   const v4 = check(
     builder("success", Method.Binding).add(XorMappedAddress, address("203.0.113.7:51820")),
     `0101000c ${HEADER} 00200008 0001eb7e ea12d545`,
@@ -72,7 +72,7 @@ test("spec 03, 1.9: binding success, IPv4 and IPv6", () => {
   assert.equal(v6.get(XorMappedAddress)?.toString(), "[2001:db8::7]:51820");
 });
 
-test("spec 03, 1.9: Allocate errors 401 and 437", () => {
+test("spec 03, 8.1.1 and 1.9: Allocate errors 401 and 437", () => {
   const unauthorized = check(
     builder("error", Method.Allocate)
       .add(ErrorCodeAttribute, ErrorCode.Unauthorized)
@@ -91,7 +91,7 @@ test("spec 03, 1.9: Allocate errors 401 and 437", () => {
   assert.deepEqual(mismatch.get(ErrorCodeAttribute), { code: 437, reason: "Allocation Mismatch" });
 });
 
-test("spec 03, 1.9: Allocate success with both relayed addresses", () => {
+test("spec 03, 8.1.1 and 1.9: Allocate success with both relayed addresses", () => {
   const message = check(
     builder("success", Method.Allocate)
       .add(XorRelayedAddress, address("198.51.100.1:49152"))
@@ -105,7 +105,7 @@ test("spec 03, 1.9: Allocate success with both relayed addresses", () => {
   assert.equal(message.get(Lifetime), 600);
 });
 
-test("spec 03, 1.9: ChannelBind and Refresh success", () => {
+test("spec 03, 8.1.1 and 1.9: ChannelBind and Refresh success", () => {
   check(builder("success", Method.ChannelBind), `01090000 ${HEADER}`);
   check(builder("success", Method.Refresh).add(Lifetime, 600), `01040008 ${HEADER} 000d0004 00000258`);
 });
@@ -124,7 +124,7 @@ function authenticated(request: StunBuilder): StunBuilder {
     .addIntegrity(KEY, nodeCrypto);
 }
 
-test("spec 03, 1.9: authenticated Allocate, ChannelBind and Refresh", () => {
+test("spec 03, 8.1.1 and 1.9: authenticated Allocate, ChannelBind and Refresh", () => {
   assert.equal(toHex(KEY), "27d7caf16c6b45a1aee3c5696f7474e9");
   const allocate = check(
     authenticated(
@@ -200,7 +200,7 @@ test("spec 02, 10.2: ICE binding request with USE-CANDIDATE, and its response", 
   assert.equal(verifyIntegrity(parsedResponse, key, nodeCrypto), true);
 });
 
-test("spec 03, 2.3: the key of long-term credentials", () => {
+test("spec 03, 8.1.1 and 2.3: the key of long-term credentials", () => {
   const key = longTermKey(
     "1892160000:n23JJ2wKKtt30oXi",
     "firezone",

@@ -55,20 +55,27 @@ export interface AeadModule {
   readonly view: DataView;
 }
 
-/** The builds of the engine: with kernels for vectors of 128 bits, and of 256 bits (scripts/generate-aead.mjs). */
-export const ENGINES = ["narrow", "wide"] as const;
+/**
+ * The builds of the engine: with kernels for vectors of 128 bits, and of 256 bits, in a loop or unrolled
+ * (scripts/generate-aead.mjs).
+ */
+export const ENGINES = ["narrow", "wide", "wide-unrolled"] as const;
 
 /** One of the builds. */
 export type EngineName = (typeof ENGINES)[number];
 
-const FILES: Record<EngineName, string> = { narrow: "engine.wasm", wide: "engine-wide.wasm" };
+const FILES: Record<EngineName, string> = {
+  narrow: "engine.wasm",
+  wide: "engine-wide.wasm",
+  "wide-unrolled": "engine-wide-unrolled.wasm",
+};
 
 /**
- * Instantiates a build of the engine with a shared memory of `pages` 64-KiB pages that nothing else uses. For the wide one
+ * Instantiates a build of the engine with a shared memory of `pages` 64-KiB pages that nothing else uses. For the wide ones
  * V8's revectorization is switched on where there is one (V8 12, Node 22, and later).
  */
 export function loadAead(engine: EngineName = "narrow", pages = 32): AeadModule {
-  if (engine === "wide" && Number.parseInt(process.versions.v8, 10) >= 12) {
+  if (engine !== "narrow" && Number.parseInt(process.versions.v8, 10) >= 12) {
     setFlagsFromString("--experimental-wasm-revectorize");
   }
   const { WebAssembly } = globalThis as unknown as { WebAssembly: WebAssemblyApi };

@@ -1,5 +1,5 @@
 // A million random comparisons of a build of the engine with node:crypto: half of them sealed, half opened. In a process of its own, so that
-// it can run on other Node versions: `node million-main.js narrow|wide`.
+// it can run on other Node versions: `node million-main.js narrow|wide|wide-unrolled`.
 
 import assert from "node:assert/strict";
 import { createCipheriv } from "node:crypto";
@@ -19,7 +19,7 @@ const TAG = 16;
 const POOL = 1 << 20;
 
 const engine = ENGINES.find((name) => name === process.argv[2]);
-assert.ok(engine !== undefined, "usage: million-main.js narrow|wide");
+assert.ok(engine !== undefined, `usage: million-main.js ${ENGINES.join("|")}`);
 const { exports: aead, bytes, view } = loadAead(engine);
 const memory = Buffer.from(bytes.buffer);
 const seed = Number(process.argv[3] ?? Date.now() % 2 ** 31);

@@ -9,8 +9,9 @@ import { GatewayNode } from "../../src/connection/gateway-node.js";
 import { nodeCrypto } from "../../src/system/crypto.js";
 import { LocalIdentity } from "../../src/wireguard/identity.js";
 import { Tai64nClock } from "../../src/wireguard/tai64n.js";
-import { SimulatedHost, socketAddress, UNIX_TIME } from "./simulated-host.js";
+import { ipAddress, SimulatedHost, socketAddress, UNIX_TIME } from "./simulated-host.js";
 import { SimulatedNetwork } from "./simulated-network.js";
+import { relayAddress, SimulatedRelay } from "./simulated-relay.js";
 
 /** What {@link NodePair} can vary. */
 export interface NodePairOptions {
@@ -118,6 +119,36 @@ export class NodePair {
       else to.machine.removeRemoteCandidate(id, candidate, this.now);
       to.drain(this.now);
     });
+  }
+}
+
+/** Two sides that do not reach each other directly, and relays. */
+export function behindFirewalls(
+  relays: number,
+  options: NodePairOptions = {},
+): { readonly pair: NodePair; readonly relays: readonly SimulatedRelay[] } {
+  const addresses = { clientAddresses: ["10.1.0.2:51820"], gatewayAddresses: ["10.2.0.2:51820"] };
+  const pair = new NodePair({ ...addresses, ...options });
+  pair.client.nat = { address: ipAddress("192.0.2.10"), symmetric: true };
+  pair.gateway.nat = { address: ipAddress("198.51.100.10"), symmetric: true };
+  const all = Array.from(
+    { length: relays },
+    (_, i) => new SimulatedRelay(pair.network, `relay-${i}`, relayAddress(`203.0.113.${i + 1}`)),
+  );
+  tellRelays(pair, [], all);
+  pair.network.wait(500);
+  return { pair, relays: all };
+}
+
+/** The portal's news of relays, for both sides. */
+export function tellRelays(pair: NodePair, removed: readonly string[], added: readonly SimulatedRelay[]): void {
+  for (const host of [pair.client, pair.gateway]) {
+    host.machine.updateRelays(
+      removed,
+      added.map(({ description }) => description),
+      pair.now,
+    );
+    host.drain(pair.now);
   }
 }
 

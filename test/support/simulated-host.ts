@@ -98,6 +98,8 @@ export class SimulatedHost<
 
   readonly #connections = new Map<string, Connection>();
   readonly #sessions = new Map<number, Session>();
+  /** Connections that have carried something since the machine was last told. */
+  readonly #touched = new Set<string>();
 
   constructor(name: string, machine: M, addresses: readonly SocketAddress[]) {
     this.name = name;
@@ -142,7 +144,11 @@ export class SimulatedHost<
   }
 
   handleTimeout(now: Instant): void {
-    for (const [id, { activity }] of this.#connections) this.machine.handleActivity(id, { ...activity }, now);
+    for (const id of this.#touched) {
+      const connection = this.#connections.get(id);
+      if (connection !== undefined) this.machine.handleActivity(id, { ...connection.activity }, now);
+    }
+    this.#touched.clear();
     this.machine.handleTimeout(now);
     this.drain(now);
   }
@@ -180,6 +186,7 @@ export class SimulatedHost<
     if (connection !== undefined) {
       connection.activity.receivedAt = Math.floor(now);
       if (packet.length > 0) connection.activity.receivedDataAt = Math.floor(now);
+      this.#touched.add(session.connection);
     }
     if (packet.length > 0) {
       const delivery = { at: now, connection: session.connection, packet };
@@ -207,6 +214,7 @@ export class SimulatedHost<
     );
     activity.sentAt = Math.floor(now);
     if (packet.length > 0) activity.sentDataAt = Math.floor(now);
+    this.#touched.add(id);
     return true;
   }
 

@@ -45,8 +45,8 @@ export class SimulatedRelay implements NetworkService {
   isDown = false;
   /** Datagrams relayed, either way. */
   relayed = 0;
-  /** Requests, by method. */
-  readonly requests: { readonly method: number; readonly at: Instant }[] = [];
+  /** Requests, with the code of the error that was the answer. */
+  readonly requests: { readonly method: number; readonly at: Instant; readonly error: number | undefined }[] = [];
   readonly #network: SimulatedNetwork;
   /** By client. */
   readonly #allocations = new Map<string, SimulatedAllocation>();
@@ -94,8 +94,10 @@ export class SimulatedRelay implements NetworkService {
     else {
       const message = parseStunMessage(payload);
       if (typeof message === "string" || message.class !== "request") return;
-      this.requests.push({ method: message.method, at: now });
       const answer = this.#answer(message, source, destination);
+      const parsed = parseStunMessage(answer);
+      const error = typeof parsed === "string" ? undefined : parsed.get(ErrorCodeAttribute)?.code;
+      this.requests.push({ method: message.method, at: now, error });
       this.#network.transmit(destination, source, answer);
     }
   }

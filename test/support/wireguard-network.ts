@@ -5,8 +5,9 @@ import assert from "node:assert/strict";
 import { IpAddress, SocketAddress } from "../../src/base/address.js";
 import { viewOf } from "../../src/base/bytes.js";
 import { type Random, randomBelow } from "../../src/base/random.js";
-import type { Duration, Instant } from "../../src/base/time.js";
+import { type Duration, earliest, type Instant } from "../../src/base/time.js";
 import { nodeCrypto } from "../../src/system/crypto.js";
+import { ActivityPoll } from "../../src/wireguard/activity-poll.js";
 import { REJECT_AFTER_TIME } from "../../src/wireguard/constants.js";
 import type { WireGuardError } from "../../src/wireguard/errors.js";
 import { LocalIdentity } from "../../src/wireguard/identity.js";
@@ -45,6 +46,7 @@ export class SimulatedPeer {
   /** Keepalives sent. */
   keepalives = 0;
 
+  readonly #activityPoll = new ActivityPoll();
   readonly #sessions = new Map<number, DatapathSession>();
   #current: DatapathSession | undefined;
   #activity = { sentAt: 0, receivedAt: 0, sentDataAt: 0, receivedDataAt: 0 };
@@ -87,7 +89,12 @@ export class SimulatedPeer {
     this.#drain(now);
   }
 
+  pollTimeout(): Instant | undefined {
+    return earliest(this.peer.pollTimeout(), this.#activityPoll.pollTimeout());
+  }
+
   handleTimeout(now: Instant): void {
+    this.#activityPoll.handleTimeout(now);
     this.peer.handleActivity(this.#activity, now);
     this.peer.handleTimeout(now);
     this.#drain(now);
@@ -184,6 +191,7 @@ export class SimulatedPeer {
       this.outbox.push(message);
     for (let event = this.peer.pollEvent(); event !== undefined; event = this.peer.pollEvent()) {
       this.events.push(event);
+      this.#activityPoll.handleEvent(event);
       this.#apply(event, now);
     }
     for (let packet = this.peer.pollPacket(); packet !== undefined; packet = this.peer.pollPacket())
@@ -276,8 +284,8 @@ export class WireGuardNetwork {
       this.#fetch();
       const next = Math.min(
         this.#underWay[0]?.at ?? Number.POSITIVE_INFINITY,
-        this.left.peer.pollTimeout() ?? Number.POSITIVE_INFINITY,
-        this.right.peer.pollTimeout() ?? Number.POSITIVE_INFINITY,
+        this.left.pollTimeout() ?? Number.POSITIVE_INFINITY,
+        this.right.pollTimeout() ?? Number.POSITIVE_INFINITY,
       );
       if (next > until) break;
       this.now = Math.max(this.now, next);
@@ -289,9 +297,9 @@ export class WireGuardNetwork {
         continue;
       }
       for (const side of [this.left, this.right]) {
-        if ((side.peer.pollTimeout() ?? Number.POSITIVE_INFINITY) > this.now) continue;
+        if ((side.pollTimeout() ?? Number.POSITIVE_INFINITY) > this.now) continue;
         side.handleTimeout(this.now);
-        const again = side.peer.pollTimeout();
+        const again = side.pollTimeout();
         assert.ok(
           again === undefined || again > this.now,
           `${side.name}: handleTimeout leaves nothing due (busy loop)`,

@@ -43,7 +43,7 @@ function bind(client: TestClient, channel: number, peer = PEER) {
 
 // ---- Credentials
 
-test("spec 03, 2.3: passwords of the vectors", () => {
+test("spec 03, 8.1.1 and 2.3: passwords of the vectors", () => {
   const secret = "4c98bf59c99b3e467ecd7cf9d6b3e5279645fca59be67bc5bb4af3cf653761ab";
   const vectors = [
     [1892160000, secret, "n23JJ2wKKtt30oXi", "00hqldgk5xLeKKOB+xls9mHMVtgqzie9DulfgQwMv68"],
@@ -81,7 +81,7 @@ test("users without a portal: a shared secret with an end, and fixed ones", () =
   assert.equal(fixed.key("bob", NOW_UNIX), "invalid");
 });
 
-test("spec 03, 8.1.6: a nonce holds for one client, for a time, and cannot be made up", () => {
+test("spec 03, 8.1.6 with the later behaviour: a nonce holds for one client, for a time, and cannot be made up", () => {
   const nonces = new Nonces(seededRandom(1), nodeCrypto);
   const client = at("203.0.113.7:1");
   const nonce = nonces.create(client, 0);
@@ -149,7 +149,7 @@ test("spec 03, 8.1.7: lifetimes are capped at an hour, and ten minutes when none
   assert.equal(client.request(Method.Refresh, (message) => message.add(Lifetime, 10_000_000)).get(Lifetime), 3600);
 });
 
-test("spec 03, 8.2.11 and 8.2.27: without credentials 401 with nonce and realm; wrong ones 401; an old nonce 438", () => {
+test("spec 03, 8.2.11 and 8.2.27: without credentials 401 with nonce and realm; wrong ones 401; a nonce that is none 401, an unknown one 438", () => {
   const server = new TestServer();
   const client = new TestClient(server);
   const challenge = client.challenge();

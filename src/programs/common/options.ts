@@ -45,7 +45,7 @@ export function logFormatOption(): Option {
  * Datapath threads where nobody says how many: what the main thread leaves of the processors, at most four. Those that have nothing to do sleep;
  * on two processors one thread for both directions is faster than two (design, section 1.2).
  */
-export function defaultWorkers(): number {
+function defaultWorkers(): number {
   return Math.max(1, Math.min(4, availableParallelism() - 1));
 }
 

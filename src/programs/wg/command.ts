@@ -2,14 +2,11 @@
 // (https://www.wireguard.com/xplatform/, "Interface"). For wg-quick(8), WG_QUICK_USERSPACE_IMPLEMENTATION names a script that runs
 // `exec wirelane wg "$@"`.
 
-import { Command, InvalidArgumentError } from "commander";
-import { defaultWorkers } from "../common/options.js";
+import { Command } from "commander";
+import { workersOption } from "../common/options.js";
 import { FOREGROUND_VARIABLE, reportStart, startInBackground } from "./background.js";
 import { DeviceProgram } from "./device-program.js";
 import { DeviceLog, logLevel } from "./log.js";
-
-/** Most datapath threads (src/engine). */
-const MAX_WORKERS = 8;
 
 const HELP = `
 Environment:
@@ -37,7 +34,7 @@ export function wgCommand(): Command {
     .description("a plain WireGuard device, to be configured with wg(8)")
     .argument("<interface>", "name of the interface to create")
     .option("-f, --foreground", "stay in the foreground")
-    .option("-w, --workers <number>", "datapath threads", parseWorkers, defaultWorkers())
+    .addOption(workersOption())
     .addHelpText("after", HELP)
     .action((interfaceName: string, options: Options) => run(interfaceName, options));
 }
@@ -84,11 +81,4 @@ async function run(interfaceName: string, options: Options): Promise<void> {
 function fail(message: string): void {
   process.stderr.write(`wirelane wg: ${message}\n`);
   process.exitCode = 1;
-}
-
-function parseWorkers(text: string): number {
-  const workers = Number(text);
-  if (!Number.isInteger(workers) || workers < 1 || workers > MAX_WORKERS)
-    throw new InvalidArgumentError(`a number from 1 to ${MAX_WORKERS}`);
-  return workers;
 }

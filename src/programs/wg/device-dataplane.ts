@@ -98,9 +98,12 @@ export class DeviceDataplane {
     this.#datapath.onExceptions({ handle: (record) => this.#dispatch(record, device, now()), endOfBatch });
   }
 
-  /** Tells `device` what each connection has carried. */
+  /** Tells `device` of each connection that has carried something since the last call what it has carried. */
   feedActivity(device: WireGuardDevice, now: Instant): void {
-    for (const [name, slot] of this.#slots) device.handleActivity(name, this.#tables.activity(slot), now);
+    this.#tables.forEachTouched((slot) => {
+      const name = this.#names.get(slot);
+      if (name !== undefined) device.handleActivity(name, this.#tables.activity(slot), now);
+    });
   }
 
   /** Frees what removed entries left behind, as far as no worker can be using it. To be called about once a second. */

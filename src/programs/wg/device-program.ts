@@ -17,6 +17,7 @@ import { Tai64nClock } from "../../wireguard/tai64n.js";
 import { Driver } from "../common/driver.js";
 import { forcedBuild } from "../common/engine-build.js";
 import { DeviceDataplane } from "./device-dataplane.js";
+import { InitiationHelper } from "./initiation-helper.js";
 import type { DeviceLog } from "./log.js";
 import { SourceWatch } from "./source-watch.js";
 
@@ -65,7 +66,10 @@ export class DeviceProgram {
   readonly #dataplane: DeviceDataplane;
   readonly #device: WireGuardDevice;
   readonly #driver: Driver<DeviceEvent>;
+  readonly #helper: InitiationHelper;
   readonly #reclaimTimer: NodeJS.Timeout;
+  /** Initiations dropped without being opened, as far as that has been logged. */
+  #droppedLogged = 0;
   #server: UapiServer | undefined;
   #sourceWatch: SourceWatch | undefined;
 
@@ -85,18 +89,27 @@ export class DeviceProgram {
       clock: new Tai64nClock(monotonicNow(), unixNow()),
       maxPeers: datapath.layout.config.connections,
       maxAllowedIps: datapath.layout.config.routes,
+      batches: true,
     });
+    this.#helper = new InitiationHelper((error) => this.#log.error("handshake thread failed", error));
     this.#driver = new Driver(this.#device, {
       transmit: (transmit) => dataplane.transmit(transmit),
       event: (event) => {
         dataplane.apply(event);
+        if (event.type === "identity-changed") this.#helper.wipe();
         this.#log.deviceEvent(event);
       },
       beforeTimeout: (now) => dataplane.feedActivity(this.#device, now),
     });
-    dataplane.connect(this.#device, monotonicNow, () => this.#driver.drain());
+    dataplane.connect(this.#device, monotonicNow, () => {
+      this.#driver.drain();
+      this.#openInitiations();
+    });
     this.#device.handleBound(this.#port);
-    this.#reclaimTimer = setInterval(() => dataplane.reclaim(), RECLAIM_INTERVAL);
+    this.#reclaimTimer = setInterval(() => {
+      dataplane.reclaim();
+      this.#logDropped();
+    }, RECLAIM_INTERVAL);
   }
 
   /**
@@ -145,7 +158,28 @@ export class DeviceProgram {
     await this.#server?.close();
     this.#driver.stop();
     this.#device.close(monotonicNow());
+    await this.#helper.stop();
     await this.#datapath.stop();
+  }
+
+  /** Hands initiations that wait to the helper, and its answers to the device. */
+  #openInitiations(): void {
+    while (this.#helper.hasRoom) {
+      const batch = this.#device.pollBatch();
+      if (batch === undefined) return;
+      void this.#helper.open(batch).then((results) => {
+        this.#driver.input((now) => this.#device.handleBatch(batch.id, results, now));
+        this.#openInitiations();
+      });
+    }
+  }
+
+  #logDropped(): void {
+    const { full, failed, outdated } = this.#device.batchCounters;
+    const dropped = full + failed + outdated;
+    if (dropped > this.#droppedLogged)
+      this.#log.warn(`handshake initiations dropped: ${dropped - this.#droppedLogged}`);
+    this.#droppedLogged = dropped;
   }
 
   /** Without it a source address that has gone is noticed by the timers of WireGuard only. */

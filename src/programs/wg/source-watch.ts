@@ -2,24 +2,23 @@
 // datagrams came to may be none any more, and must be chosen anew (the kernel's WireGuard looks at each packet, we have no such moment).
 
 import { SystemCallError } from "../../system/linux/errno.js";
+import { ReadinessWatch } from "../../system/linux/readiness-watch.js";
 import { type NetworkChange, NetworkChanges } from "../../system/linux/rtnetlink/changes.js";
-
-/** Time between two looks, in milliseconds; one costs a microsecond. */
-const POLL_INTERVAL = 200;
 
 /** Watches the network namespace that it was made in. */
 export class SourceWatch {
   readonly #changes: NetworkChanges;
-  readonly #timer: NodeJS.Timeout;
+  readonly #watch: ReadinessWatch;
+  #stopped = false;
 
   /**
-   * @param onGone called after each look that found such a change
+   * @param onGone called when such a change was found
    * @param onProblem the kernel does not say any more what changes; called once
    * @throws SystemCallError when the kernel has no rtnetlink for us
    */
   constructor(onGone: () => void, onProblem: (error: SystemCallError) => void) {
     this.#changes = NetworkChanges.subscribe();
-    this.#timer = setInterval(() => {
+    this.#watch = new ReadinessWatch(this.#changes.fd, () => {
       try {
         if (this.#changes.read().some(mayTakeSource)) onGone();
       } catch (error) {
@@ -27,13 +26,14 @@ export class SourceWatch {
         this.stop();
         onProblem(error);
       }
-    }, POLL_INTERVAL);
+    });
   }
 
   /** Ends watching. Idempotent. */
   stop(): void {
-    clearInterval(this.#timer);
-    this.#changes.close();
+    if (this.#stopped) return;
+    this.#stopped = true;
+    this.#watch.stop(() => this.#changes.close());
   }
 }
 

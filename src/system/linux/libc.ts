@@ -146,12 +146,19 @@ export const sendmmsg: (fd: number, messages: number, count: number, flags: numb
 export const recvmmsg: (fd: number, messages: number, count: number, flags: number, timeout: number) => number =
   library.func("recvmmsg", INT, [INT, POINTER, UINT, INT, POINTER]);
 
+const pollFunction = library.func("poll", INT, [POINTER, "unsigned long", INT]);
+
 /** Waits until one of the `count` entries of the `struct pollfd` array at `entries` is ready; `timeout` in ms, -1: for ever. */
-export const poll: (entries: number, count: number, timeout: number) => number = library.func("poll", INT, [
-  POINTER,
-  "unsigned long",
-  INT,
-]);
+export const poll: (entries: number, count: number, timeout: number) => number = pollFunction;
+
+/** The same in a thread of Node's pool, which is occupied meanwhile; calls `done` with the result in the event loop. Without `errno()`. */
+export const pollAsync: (
+  entries: number,
+  count: number,
+  timeout: number,
+  done: (error: unknown, result: number) => void,
+) => void = pollFunction.async;
+
 /** Creates an epoll instance; see epoll.ts. */
 export const epoll_create1: (flags: number) => number = library.func("epoll_create1", INT, [INT]);
 /** Adds, changes or removes a descriptor of an epoll instance; `event` is the address of a struct epoll_event. */

@@ -2,20 +2,22 @@
 //
 //   struct pollfd, 8 bytes:  fd i32 (negative: ignored) | events i16 | results i16
 
-import { allocate, type NativeBuffer, poll } from "./libc.js";
+import { allocate, type NativeBuffer, poll, type pollAsync } from "./libc.js";
 
 /** Entries of `struct pollfd` that the kernel reads and answers in place. */
 export class PollSet {
-  readonly #buffer: NativeBuffer;
   readonly #fds: Int32Array;
   readonly #events: Int16Array;
-  readonly #size: number;
+  readonly #buffer: NativeBuffer;
+  /** A closure, because an address read from a property is an object at each reading. */
+  readonly #poll: (timeout: number) => number;
 
   constructor(size: number) {
-    this.#size = size;
     this.#buffer = allocate(8 * size);
-    this.#fds = new Int32Array(this.#buffer.bytes.buffer);
-    this.#events = new Int16Array(this.#buffer.bytes.buffer);
+    const { bytes, address } = this.#buffer;
+    this.#fds = new Int32Array(bytes.buffer);
+    this.#events = new Int16Array(bytes.buffer);
+    this.#poll = (timeout) => poll(address, size, timeout);
     for (let i = 0; i < size; i++) this.set(i, -1, 0);
   }
 
@@ -48,6 +50,11 @@ export class PollSet {
 
   /** Waits at most `timeout` ms (-1: for ever); returns the number of ready entries, or -1 with `errno()`. */
   wait(timeout: number): number {
-    return poll(this.#buffer.address, this.#size, timeout);
+    return this.#poll(timeout);
+  }
+
+  /** Waits for ever in another thread, by {@link pollAsync}; the set must not change until `done` is called. */
+  waitAsync(wait: typeof pollAsync, done: () => void): void {
+    wait(this.#buffer.address, this.#events.length / 4, -1, done);
   }
 }

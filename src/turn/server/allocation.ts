@@ -100,11 +100,16 @@ export class ServerAllocation {
     return channel?.isBound === true ? channel : undefined;
   }
 
+  /** Whether {@link permit} would find room. */
+  hasRoomFor(ip: IpAddress): boolean {
+    const permissions = this.#peers?.permissions;
+    return permissions === undefined || permissions.has(ip.key) || permissions.size < MAX_PERMISSIONS;
+  }
+
   /** Lets a peer's address send, from any port. @returns false when there are too many. */
   permit(ip: IpAddress, now: Instant): boolean {
-    const { permissions } = this.#withPeers();
-    if (!permissions.has(ip.key) && permissions.size >= MAX_PERMISSIONS) return false;
-    permissions.set(ip.key, now + PERMISSION_LIFETIME);
+    if (!this.hasRoomFor(ip)) return false;
+    this.#withPeers().permissions.set(ip.key, now + PERMISSION_LIFETIME);
     return true;
   }
 

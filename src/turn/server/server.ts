@@ -1,8 +1,8 @@
 // A TURN server (RFC 8656; spec 03, section 3, with the later behaviour): requests in, answers out. Data on channels goes through the
 // datapath, which hears of channels by events; here is what remains, and what a relay without a datapath needs.
 //
-//   request ─► known attributes? ─► credentials? nonce? integrity? ─► allocation of this user? ─► do it
-//                 420                  401        438     401            437, 441
+//   request ─► sound? ─► credentials? nonce? integrity? ─► known attributes? ─► allocation of this user? ─► do it
+//             400, 500       401       438      401               420                  437, 441
 //
 // Answers are signed as soon as it is clear with what. Nothing is stored for whoever has not proved who it is.
 
@@ -12,14 +12,12 @@ import { BoundedQueue } from "../../base/queue.js";
 import { randomBelow } from "../../base/random.js";
 import type { StateMachine, Transmit } from "../../base/state-machine.js";
 import { type Instant, SECOND, type UnixTime } from "../../base/time.js";
-import type { Attribute } from "../../stun/attribute.js";
 import {
   AdditionalAddressFamily,
   ChannelNumber,
   Data,
   ErrorCodeAttribute,
   EvenPort,
-  Fingerprint,
   Lifetime,
   MessageIntegrity,
   Nonce,
@@ -38,7 +36,7 @@ import {
 import { StunBuilder } from "../../stun/builder.js";
 import { encodeChannelData, mayBeClientChannelData, parseChannelData } from "../../stun/channel-data.js";
 import { ErrorCode, type StunErrorCode } from "../../stun/error-code.js";
-import { Method, TRANSACTION_ID_LENGTH } from "../../stun/header.js";
+import { Method, parseHeader, TRANSACTION_ID_LENGTH } from "../../stun/header.js";
 import { verifyIntegrity } from "../../stun/integrity.js";
 import { parseStunMessage, type StunMessage } from "../../stun/message.js";
 import { FAMILY_IPV4, FAMILY_IPV6 } from "../../stun/xor-address.js";
@@ -46,6 +44,7 @@ import { ServerAllocation, type ServerChannel } from "./allocation.js";
 import type { DeletionReason, TurnQuotas, TurnServerCounters, TurnServerEvent, TurnServerOptions } from "./events.js";
 import { Nonces } from "./nonces.js";
 import { PeerPolicy } from "./peer-policy.js";
+import { faultOf, unknownAttributes } from "./request-check.js";
 import { SourceLimit } from "./source-limit.js";
 
 /** Lifetime of an allocation whose client asks for none, in seconds (RFC 8656, section 7.2). */
@@ -60,30 +59,6 @@ const RESERVE_NEXT_PORT = 0x80;
 const MAX_QUEUED_TRANSMITS = 8192;
 
 const DEFAULT_QUOTAS: TurnQuotas = { total: 65_536, perUser: 16_384, perSource: 16_384 };
-
-/** Attributes that must be understood (RFC 8489, section 14): types below this. */
-const COMPREHENSION_OPTIONAL = 0x8000;
-
-/** Those that are. DONT-FRAGMENT is not: it must be said so (RFC 8656, section 7.2). */
-const KNOWN_ATTRIBUTES: ReadonlySet<number> = new Set(
-  [
-    ChannelNumber,
-    Data,
-    EvenPort,
-    Fingerprint,
-    Lifetime,
-    MessageIntegrity,
-    Nonce,
-    Realm,
-    RequestedAddressFamily,
-    RequestedTransport,
-    ReservationToken,
-    Username,
-    XorMappedAddress,
-    XorPeerAddress,
-    XorRelayedAddress,
-  ].map(({ type }: { readonly type: number }) => type),
-);
 
 const METHOD_NAMES: Readonly<Record<number, string>> = {
   [Method.Binding]: "binding",
@@ -102,6 +77,11 @@ interface Request {
   readonly now: Instant;
   readonly unixNow: UnixTime;
 }
+
+/** What an answer needs to know of a request. */
+type Answerable = Pick<Request, "client" | "local"> & {
+  readonly message: Pick<StunMessage, "method" | "transactionId">;
+};
 
 /** Whose request it is. */
 interface User {
@@ -188,6 +168,7 @@ export class TurnServer implements StateMachine<TurnServerEvent> {
     const message = parseStunMessage(datagram);
     if (typeof message === "string") {
       this.counters.malformed++;
+      if (message === "truncated-attribute") this.#refuseTruncated({ datagram, client, local, now });
       return;
     }
     if (message.class === "indication" && message.method === Method.Send) this.#handleSend(message, client, now);
@@ -243,6 +224,11 @@ export class TurnServer implements StateMachine<TurnServerEvent> {
 
   #handleRequest(request: Request): void {
     const { message, client } = request;
+    const fault = faultOf(message);
+    if (fault !== undefined) {
+      if (this.#mayAnswer(request)) this.#refuse(request, fault);
+      return;
+    }
     if (message.method === Method.Binding) {
       if (!this.#mayAnswer(request)) return;
       const unknown = unknownAttributes(message);
@@ -266,8 +252,7 @@ export class TurnServer implements StateMachine<TurnServerEvent> {
   /** Whose request it is; `undefined`: it was refused. */
   #authenticate(request: Request): User | undefined {
     const { message, client, now, unixNow } = request;
-    const isKnown = METHOD_NAMES[message.method] !== undefined;
-    if (!isKnown || !hasMandatory(message)) {
+    if (METHOD_NAMES[message.method] === undefined) {
       if (this.#mayAnswer(request)) this.#refuse(request, ErrorCode.BadRequest);
       return undefined;
     }
@@ -430,9 +415,11 @@ export class TurnServer implements StateMachine<TurnServerEvent> {
     if (!allocation.families.includes(peer.family)) return failure(ErrorCode.PeerAddressFamilyMismatch);
     if (!this.#policy.allows(peer)) return failure(ErrorCode.Forbidden);
     const isNew = allocation.channelOf(peer) === undefined;
+    // Before anything changes: a channel comes with a permission, or not at all.
+    if (!allocation.hasRoomFor(peer.ip)) return failure(ErrorCode.InsufficientCapacity);
     const channel = allocation.bind(number, peer, now);
     if (channel === "conflict") return failure(ErrorCode.BadRequest);
-    if (!allocation.permit(peer.ip, now)) return failure(ErrorCode.InsufficientCapacity);
+    allocation.permit(peer.ip, now);
     this.#deadlines.set(allocation, allocation.deadline);
     if (isNew) this.#channels++;
     this.#emitChannel("channel-bound", allocation, channel);
@@ -508,7 +495,7 @@ export class TurnServer implements StateMachine<TurnServerEvent> {
   // ---- Answers
 
   /** Whether a source that has not proved who it is may have another answer. */
-  #mayAnswer({ client, now }: Request): boolean {
+  #mayAnswer({ client, now }: Pick<Request, "client" | "now">): boolean {
     if (this.#limit.take(client.ip, now)) return true;
     this.counters.limited++;
     return false;
@@ -527,6 +514,13 @@ export class TurnServer implements StateMachine<TurnServerEvent> {
     this.#fail(request, ErrorCode.UnknownAttribute, user, (answer) => answer.add(UnknownAttributes, types));
   }
 
+  /** A request whose attributes do not fit into it, but whose header does (spec 03, section 1.8). */
+  #refuseTruncated(request: Omit<Request, "message" | "unixNow"> & { readonly datagram: Uint8Array }): void {
+    const header = parseHeader(request.datagram);
+    if (typeof header === "string" || header.class !== "request" || !this.#mayAnswer(request)) return;
+    this.#fail({ ...request, message: header }, ErrorCode.ServerError, undefined, () => undefined);
+  }
+
   /** Asks for credentials, or for newer ones. */
   #challenge(request: Request, error: StunErrorCode, user: User | undefined): void {
     const [verifier] = this.#options.users;
@@ -536,7 +530,7 @@ export class TurnServer implements StateMachine<TurnServerEvent> {
     });
   }
 
-  #fail(request: Request, error: StunErrorCode, user: User | undefined, add: (answer: StunBuilder) => void): void {
+  #fail(request: Answerable, error: StunErrorCode, user: User | undefined, add: (answer: StunBuilder) => void): void {
     this.counters.errors[error.code] = (this.counters.errors[error.code] ?? 0) + 1;
     const answer = this.#answer(request, "error", user, (message) => {
       message.add(ErrorCodeAttribute, error);
@@ -546,7 +540,7 @@ export class TurnServer implements StateMachine<TurnServerEvent> {
   }
 
   #answer(
-    { message }: Request,
+    { message }: Pick<Answerable, "message">,
     stunClass: "success" | "error",
     user: User | undefined,
     add: (answer: StunBuilder) => void,
@@ -558,7 +552,7 @@ export class TurnServer implements StateMachine<TurnServerEvent> {
     return answer.finish();
   }
 
-  #transmit({ local, client }: Request, payload: Uint8Array): void {
+  #transmit({ local, client }: Answerable, payload: Uint8Array): void {
     this.#transmits.push({ source: local, destination: client, payload });
   }
 
@@ -578,24 +572,6 @@ function success(add: (message: StunBuilder) => void): Outcome {
 
 function failure(error: StunErrorCode): Outcome {
   return { type: "error", error };
-}
-
-/** Requests that lack these need no credentials to be wrong (spec 03, section 3.3). */
-function hasMandatory(message: StunMessage): boolean {
-  const has = (...attributes: readonly Attribute<unknown>[]) =>
-    attributes.every((attribute) => message.get(attribute) !== undefined);
-  switch (message.method) {
-    case Method.Allocate:
-      return has(RequestedTransport);
-    case Method.ChannelBind:
-      return has(ChannelNumber, XorPeerAddress);
-    default:
-      return true;
-  }
-}
-
-function unknownAttributes(message: StunMessage): number[] {
-  return message.attributeTypes.filter((type) => type < COMPREHENSION_OPTIONAL && !KNOWN_ATTRIBUTES.has(type));
 }
 
 /** Seconds. */

@@ -5,6 +5,7 @@
 import type { Duration } from "../../../base/time.js";
 import { monotonicNow } from "../../clock.js";
 import { SystemCallError } from "../errno.js";
+import { ReadinessWatch } from "../readiness-watch.js";
 import { listAddresses } from "../rtnetlink/addresses.js";
 import { NetworkChanges } from "../rtnetlink/changes.js";
 import { listLinks } from "../rtnetlink/links.js";
@@ -14,8 +15,8 @@ import { suspendedTime } from "../suspension.js";
 import { type Finding, NetworkChangeDetector } from "./change-detector.js";
 import { describeNetwork, mayConcern, type NetworkState } from "./state.js";
 
-/** How often the kernel is asked for notifications, at a microsecond each; with the detector's wait it makes half a second. */
-export const POLL_INTERVAL: Duration = 200;
+/** How often this process looks whether the host has slept, of which no descriptor tells. */
+export const SLEEP_INTERVAL: Duration = 1000;
 
 /** What to watch, and whom to tell. */
 export interface NetworkMonitorOptions {
@@ -33,6 +34,7 @@ export class NetworkMonitor {
   readonly #netlink: NetlinkSocket;
   readonly #changes: NetworkChanges;
   readonly #detector: NetworkChangeDetector;
+  readonly #watch: ReadinessWatch;
   #timer: NodeJS.Timeout | undefined;
   #tunnelLink: number | undefined;
   #suspended = suspendedTime();
@@ -44,6 +46,7 @@ export class NetworkMonitor {
     this.#netlink = netlink;
     this.#changes = changes;
     this.#detector = new NetworkChangeDetector(this.#look());
+    this.#watch = new ReadinessWatch(changes.fd, () => this.#turn());
     this.#schedule();
   }
 
@@ -79,16 +82,18 @@ export class NetworkMonitor {
 
   /** Ends watching. Idempotent. */
   stop(): void {
+    if (this.#stopped) return;
     this.#stopped = true;
     clearTimeout(this.#timer);
-    this.#changes.close();
+    this.#watch.stop(() => this.#changes.close());
     this.#netlink.close();
   }
 
   #schedule(): void {
     if (this.#stopped) return;
     const wait = (this.#detector.pollTimeout() ?? Number.POSITIVE_INFINITY) - monotonicNow();
-    const delay = Math.max(0, Math.ceil(Math.min(POLL_INTERVAL, wait)));
+    const delay = Math.max(0, Math.ceil(Math.min(SLEEP_INTERVAL, wait)));
+    clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#turn(), delay);
   }
 

@@ -1,7 +1,6 @@
 // Notifications of the routing subsystem: links, addresses and routes that appear, change or vanish (rtnetlink(7), multicast groups).
 //
-// Node cannot wait for a netlink socket in its event loop, so the owner asks now and then; a fraction of a second is as good as at once,
-// because changes come in bursts that are waited for anyway (network/monitor.ts). Asking costs one system call of less than a microsecond.
+// Node cannot wait for a netlink socket in its event loop: the owner has it watched (readiness-watch.ts) and then reads.
 
 import { Errno, SystemCallError } from "../errno.js";
 import { decodeAddress, type InterfaceAddress, RTM_DELADDR, RTM_NEWADDR } from "./addresses.js";
@@ -57,7 +56,7 @@ export class NetworkChanges {
     return new NetworkChanges(RouteSocket.open({ capacity: RECEIVE_BUFFER_LENGTH, receiveTimeout: 0, groups }));
   }
 
-  /** For a `poll` of the owner's: readable when there is something to {@link NetworkChanges.read}. */
+  /** To be watched: readable when there is something to {@link NetworkChanges.read}. */
   get fd(): number {
     return this.#socket.fd;
   }

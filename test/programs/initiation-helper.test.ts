@@ -1,0 +1,97 @@
+// The thread that opens initiations, for real.
+
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
+import { getPriority } from "node:os";
+import { test } from "node:test";
+import { SocketAddress } from "../../src/base/address.js";
+import { InitiationHelper } from "../../src/programs/wg/initiation-helper.js";
+import { nodeCrypto, systemRandom } from "../../src/system/crypto.js";
+import { LocalIdentity } from "../../src/wireguard/identity.js";
+import { InitiationBlock } from "../../src/wireguard/initiation-block.js";
+import { BATCH_SIZE, type InitiationBatch, MAX_BATCHES } from "../../src/wireguard/initiation-queue.js";
+import { parseMessage } from "../../src/wireguard/messages.js";
+import { createInitiation, openInitiation } from "../../src/wireguard/noise.js";
+
+const identity = LocalIdentity.generate(systemRandom, nodeCrypto);
+const somewhere = SocketAddress.parse("192.0.2.1:51820");
+assert.ok(somewhere);
+const from = somewhere;
+
+/** A batch of initiations of as many initiators, whose static keys it returns too. */
+function batchOf(id: number, size: number): { batch: InitiationBatch; initiators: Uint8Array[] } {
+  const initiators = Array.from({ length: size }, () => LocalIdentity.generate(systemRandom, nodeCrypto));
+  const initiations = initiators.map((initiator) => {
+    const created = createInitiation(nodeCrypto, {
+      identity: initiator,
+      remotePublicKey: identity.publicKey,
+      staticStatic: new Uint8Array(32),
+      ephemeralPrivateKey: systemRandom.bytes(32),
+      localIndex: 7,
+      timestamp: new Uint8Array(12),
+    });
+    const message = parseMessage(created?.message ?? new Uint8Array());
+    assert.ok(message?.type === "initiation");
+    return { message, local: from, from, length: 148 };
+  });
+  return { batch: { id, identity, initiations }, initiators: initiators.map(({ publicKey }) => publicKey) };
+}
+
+/** The niceness of each thread of this process (proc(5): field 19 of stat; fields count from behind the name in parentheses). */
+const threads = () =>
+  readdirSync("/proc/self/task").map((id) => {
+    const text = readFileSync(`/proc/self/task/${id}/stat`, "utf8");
+    return Number(text.slice(text.lastIndexOf(")") + 2).split(" ")[16]);
+  });
+
+test("batches are opened in a thread that starts with the first one, in turn, and ends with the helper", async (t) => {
+  const errors: unknown[] = [];
+  const helper = new InitiationHelper((error) => errors.push(error));
+  const before = threads();
+  const wipes = t.mock.method(InitiationBlock.prototype, "wipe").mock;
+  for (let round = 0; round < 3; round++) {
+    const batches = Array.from({ length: MAX_BATCHES }, (_, i) => batchOf(2 * round + i, BATCH_SIZE - i));
+    const answers = batches.map(({ batch }) => helper.open(batch));
+    assert.equal(helper.hasRoom, false);
+    for (const [i, { batch, initiators }] of batches.entries()) {
+      const results = (await answers[i]) ?? [];
+      assert.deepEqual(
+        results.map((result) => typeof result === "object" && result.staticPublicKey),
+        initiators,
+      );
+      const inLine = batch.initiations.map(({ message }) => openInitiation(nodeCrypto, identity, message));
+      assert.deepEqual(results, inLine);
+    }
+    assert.equal(helper.hasRoom, true);
+    assert.equal(wipes.callCount(), (round + 1) * MAX_BATCHES, "what was shared is wiped once it has been read");
+  }
+  const after = threads();
+  assert.ok(after.length > before.length, "it is a thread");
+  const own = getPriority();
+  assert.ok(after.includes(Math.min(own + 10, 19)), "which leaves the cores to established traffic");
+  assert.ok(after.filter((niceness) => niceness === own).length >= before.length, "and no other thread does");
+  await helper.stop();
+  assert.deepEqual(errors, []);
+  assert.equal(helper.hasRoom, false);
+});
+
+test("a key that changes while a batch is computed leaves no answer with it; the next batch is answered", async () => {
+  const helper = new InitiationHelper((error) => assert.fail(String(error)));
+  const { batch } = batchOf(1, BATCH_SIZE);
+  const answer = helper.open(batch);
+  // Before the thread is up: it finds zeros.
+  helper.wipe();
+  for (const result of (await answer) ?? []) assert.equal(typeof result, "string");
+  const next = batchOf(2, 1);
+  const [result] = (await helper.open(next.batch)) ?? [];
+  assert.ok(typeof result === "object");
+  await helper.stop();
+});
+
+test("a helper that is stopped ends what is being computed without a report", async () => {
+  const helper = new InitiationHelper((error) => assert.fail(String(error)));
+  const answer = helper.open(batchOf(1, BATCH_SIZE).batch);
+  await helper.stop();
+  const results = await answer;
+  assert.ok(results === undefined || results.every((result) => typeof result !== "object"));
+});
