@@ -41,7 +41,7 @@ export const RELAY_LOADS = {
 } as const;
 
 /** Before the first load. */
-const WARM_UP = ["-y", "-m", "50", "-l", "1200", "-n", "100", "-z", "5"] as const;
+const WARM_UP = ["-y", "-m", "50", "-l", "1200", "-n", "2000", "-z", "1"] as const;
 
 /** Name of a load. */
 export type RelayLoadName = keyof typeof RELAY_LOADS;
