@@ -54,8 +54,13 @@ export function initializeReceive(region: u32, family: u32): void {
 
 /** Resets what recvmmsg() overwrites. */
 export function prepareReceive(region: u32, family: u32): void {
-  const headers = receiveArea(region, family) + RECEIVE_HEADERS;
-  for (let i: u32 = 0; i < <u32>RECEIVE_MESSAGES; i++) {
+  prepareMessages(region, family, 0, RECEIVE_MESSAGES);
+}
+
+/** The same of `count` messages from `first` on. */
+export function prepareMessages(region: u32, family: u32, first: u32, count: u32): void {
+  const headers = receiveArea(region, family) + RECEIVE_HEADERS + first * MMSGHDR_SIZE;
+  for (let i: u32 = 0; i < count; i++) {
     const header = headers + i * MMSGHDR_SIZE;
     store<u32>(header, NAME_SIZE, MSG_NAMELEN);
     store<u64>(header, RECEIVE_CONTROL_SIZE, MSG_CONTROLLEN);

@@ -47,7 +47,7 @@ const command = new Command("npm run bench --")
   .description("Measures wirelane against its peers. Figures are ratios to something measured in the same run.")
   .argument("[suites...]", `some of ${SUITES.join(", ")}; default: all`)
   .option("--rounds <n>", "tunnel, relay: rounds of alternation", positive, 3)
-  .option("--seconds <n>", "tunnel: seconds per measurement", positive, 3)
+  .option("--seconds <n>", "tunnel, and relay between client and gateway: seconds per measurement", positive, 3)
   .option("--mtu <bytes>", "tunnel: MTU of the WireGuard tunnels", positive, 1280)
   .option("--loads <names>", "tunnel: loads, separated by commas; default: all", loadNames, Object.keys(LOADS))
   .option("--only <words...>", "tunnel: only contenders whose name contains one of the words", [])
@@ -109,7 +109,7 @@ async function run(names: string[], options: Options): Promise<void> {
     const { formatRelay, runRelaySuite } = await import("./relay/suite.js");
     const node = findNode(options.node, progress);
     tunnelNode = node.version;
-    const result = await runRelaySuite({ rounds: options.rounds, node: node.file, progress });
+    const result = await runRelaySuite({ ...options, node: node.file, progress });
     if (!options.json) process.stdout.write(`\n${formatRelay(result)}`);
     results.push(result);
   }

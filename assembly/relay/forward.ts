@@ -1,10 +1,13 @@
 // A relay's data (RFC 8656, sections 11.5, 11.6 and 12; spec 03, sections 3.3 and 3.9): channel data of clients to peers, data of peers
-// to clients as channel data, and answers to binding requests. Nothing is copied: what leaves is described by vectors over the receive
-// buffers, and is sent before anything else is received.
+// to clients as channel data, and answers to binding requests. What leaves is described in output.ts.
 //
 //    client's datagram   | number, length | data | padding |          ─► data                      from the allocation's socket
 //    peer's datagram                      | data |                    ─► | number, length | data | from the socket of the clients
-//    train of datagrams (UDP_GRO)         ─► one message with UDP_SEGMENT, as long as all go the same way and are equally long
+//    client to client    | number, length | data | padding |          ─► | number, length | data | from the socket of the clients
+//
+// The last is data to a peer that is an allocation of this relay itself: two clients who both can be reached through a relay only, and have
+// the same one. If the other allocation has a channel to the first, the datagram leaves to its client at once, as it would after a way
+// through the kernel to its socket and back.
 //
 // What the tables do not explain goes to the main thread: TURN's requests and indications, data on permissions.
 
@@ -17,20 +20,10 @@ import {
   AUX_CONTROL,
   AUX_LOCAL,
   AUX_NAME,
-  FRAMES,
-  HOST_BASE,
-  IOV_BASE,
-  IOV_LEN,
   MAX_MESSAGE_SIZE,
-  MAX_SEGMENTS,
   MMSGHDR_SIZE,
-  MSG_CONTROL,
-  MSG_CONTROLLEN,
   MSG_FLAGS,
-  MSG_IOV,
-  MSG_IOVLEN,
   MSG_LEN,
-  MSG_NAME,
   MSG_NAMELEN,
   NOW,
   RECEIVE_AUX,
@@ -41,47 +34,34 @@ import {
   RECEIVE_HEADERS,
   RECEIVE_PORT,
   RECORD_HEADER_SIZE,
-  SEGMENTATION_OFFLOAD,
-  SPLIT_HEADERS,
   TRANSMIT_4,
   TRANSMIT_AUX,
   TRANSMIT_AUX_SIZE,
-  TRANSMIT_DATA,
-  TRANSMIT_HEADERS,
 } from "../regions";
-import { SEGMENT_CMSG_SIZE, writeSegmentControl } from "../transmit";
+import { addVector, append, beginMessage, countRelayed } from "./output";
 import {
   CHANNEL_CLIENT_NAME,
   CHANNEL_CLIENT_NAME_LENGTH,
   CHANNEL_CLIENT_SOCKET,
-  CHANNEL_NUMBER,
+  CHANNEL_MEETING_KEY,
+  CHANNEL_MEETS,
   CHANNEL_PEER_NAME,
   CHANNEL_PEER_NAME_LENGTH,
   CHANNEL_PEER_SOCKET,
+  IN_MESSAGES,
   OTHER_BUDGET,
-  OUT_BYTES,
   OUT_MESSAGES,
-  OUT_NAME,
   OUT_OPEN,
-  OUT_RUN_SIZE,
-  OUT_RUNS,
-  OUT_SEGMENTS,
-  OUT_STRIDE,
-  OUT_VECTORS,
-  RELAY_MESSAGES,
   RELAY_SEGMENTS,
   RELAY_SOCKETS,
-  RELAYED_BYTES,
-  RUN_COUNT,
-  RUN_FD,
-  RUN_FIRST,
+  REQUEST_BUDGET,
   SOCKET_FAMILY,
   SOCKET_FD,
   SOCKET_IS_ALLOCATION,
   SOCKET_PORT,
   SOCKET_SIZE,
 } from "./records";
-import { channelOfClient, channelOfPeer } from "./table";
+import { channelOfClient, channelOfPeer, channelThatMeets } from "./table";
 
 /** First bytes of channel data: numbers up to 0x7fff, as older clients choose them (RFC 5766, section 11; RFC 8656 stops at 0x4fff). */
 const FIRST_CHANNEL: u32 = 0x40;
@@ -89,15 +69,16 @@ const LAST_CHANNEL: u32 = 0x7f;
 
 /** msg_flags: the buffer was too small. */
 const MSG_TRUNC: u32 = 0x20;
-const VECTOR_SIZE: u32 = 16;
-/** Vectors of a datagram at most: its header and its data. */
-const VECTORS: u32 = TRANSMIT_4 + TRANSMIT_DATA;
-/** Headers of channel data, one per datagram. */
-const CHANNEL_HEADERS: u32 = VECTORS + VECTOR_SIZE * 2 * RELAY_MESSAGES * RELAY_SEGMENTS;
 
 /** Datagrams per second, and at once, that the main thread is given besides STUN: data on permissions, and of channels that do not fit the tables. */
 const OTHER_RATE: f64 = 20_000;
 const OTHER_BURST: f64 = 2_000;
+/**
+ * Requests and indications per second, and at once, that the main thread is given: it needs a tenth of a processor for them. A thousand new
+ * allocations a second are two thousand requests.
+ */
+const REQUEST_RATE: f64 = 4_000;
+const REQUEST_BURST: f64 = 8_000;
 /** Answers to binding requests, per second and at once, for one source: as the TURN server's limit (src/turn/server/source-limit.ts). */
 const BINDING_RATE: f64 = 50;
 const BINDING_BURST: f64 = 200;
@@ -112,20 +93,17 @@ const XOR_MAPPED_ADDRESS: u32 = 0x2000;
 /** Attributes from this type on need not be understood. */
 const COMPREHENSION_OPTIONAL: u32 = 0x8000;
 
-/** Handles the first `count` messages that came to a socket. Returns the number of runs of messages to send, one after the other. */
-export function relayDatagrams(region: u32, relay: u32, socket: u32, count: u32, now: f64): u32 {
+/** Handles the next `count` messages of the batch, which came to a socket. */
+export function relayDatagrams(region: u32, relay: u32, socket: u32, count: u32, now: f64): void {
   const record = load<u32>(relay, RELAY_SOCKETS) + socket * SOCKET_SIZE;
   const family = load<u32>(record, SOCKET_FAMILY);
-  store<u32>(region, 0, OUT_MESSAGES);
-  store<u32>(region, 0, OUT_VECTORS);
-  store<u32>(region, 0, OUT_RUNS);
-  store<u32>(region, 0, OUT_OPEN);
   store<u32>(region, family, RECEIVE_FAMILY);
   store<u32>(region, load<u32>(record, SOCKET_PORT), RECEIVE_PORT);
   store<f64>(region, now, NOW);
   const area = receiveArea(region, family);
-  const messages = min<u32>(count, RELAY_MESSAGES);
-  for (let i: u32 = 0; i < messages; i++) {
+  const first = load<u32>(region, IN_MESSAGES);
+  const end = first + count;
+  for (let i = first; i < end; i++) {
     splitTrain(
       region,
       relay,
@@ -136,36 +114,7 @@ export function relayDatagrams(region: u32, relay: u32, socket: u32, count: u32,
       area + RECEIVE_BUFFERS + i * RECEIVE_BUFFER_SIZE,
     );
   }
-  return load<u32>(region, OUT_RUNS);
-}
-
-/** Address of a run. */
-export function relayRun(region: u32, i: u32): u32 {
-  return region + FRAMES + i * OUT_RUN_SIZE;
-}
-
-/** Address of a message to send. */
-export function relayMessage(region: u32, i: u32): u32 {
-  return region + TRANSMIT_4 + TRANSMIT_HEADERS + i * MMSGHDR_SIZE;
-}
-
-/** Makes a message that the kernel does not segment as many messages as it has datagrams, at SPLIT_HEADERS. Returns their number. */
-export function splitRelayed(region: u32, i: u32): u32 {
-  const header = relayMessage(region, i);
-  const vectors = load<u64>(header, MSG_IOV);
-  const count = load<u32>(header, MSG_IOVLEN);
-  const segments = load<u32>(header, MSG_LEN);
-  if (segments == 0) return 0;
-  const perSegment = count / segments;
-  for (let k: u32 = 0; k < segments; k++) {
-    const single = region + TRANSMIT_4 + SPLIT_HEADERS + k * MMSGHDR_SIZE;
-    memory.copy(single, header, MMSGHDR_SIZE);
-    store<u64>(single, vectors + <u64>(k * perSegment * VECTOR_SIZE), MSG_IOV);
-    store<u64>(single, perSegment, MSG_IOVLEN);
-    store<u64>(single, 0, MSG_CONTROL);
-    store<u64>(single, 0, MSG_CONTROLLEN);
-  }
-  return segments;
+  store<u32>(region, end, IN_MESSAGES);
 }
 
 // ---- Details
@@ -220,17 +169,17 @@ function fromClient(
     pushOther(region, socket, aux, datagram, length);
     return;
   }
+  const data = datagram + CHANNEL_HEADER_SIZE;
+  const meeting = load<u32>(channel, CHANNEL_MEETS) ? channelThatMeets(relay, channel + CHANNEL_MEETING_KEY) : 0;
+  if (meeting != 0) {
+    // Both allocations relay it.
+    countRelayed(region, announced);
+    toClient(region, relay, meeting, data, announced);
+    return;
+  }
   const from = load<u32>(relay, RELAY_SOCKETS) + load<u32>(channel, CHANNEL_PEER_SOCKET) * SOCKET_SIZE;
   const name = channel + CHANNEL_PEER_NAME;
-  append(
-    region,
-    from,
-    name,
-    load<u32>(channel, CHANNEL_PEER_NAME_LENGTH),
-    0,
-    datagram + CHANNEL_HEADER_SIZE,
-    announced,
-  );
+  append(region, from, name, load<u32>(channel, CHANNEL_PEER_NAME_LENGTH), 0, data, announced);
 }
 
 function fromPeer(region: u32, relay: u32, socket: u32, record: u32, aux: u32, datagram: u32, length: u32): void {
@@ -240,13 +189,18 @@ function fromPeer(region: u32, relay: u32, socket: u32, record: u32, aux: u32, d
     pushOther(region, socket, aux, datagram, length);
     return;
   }
+  toClient(region, relay, channel, datagram, length);
+}
+
+/** Data that has come to an allocation, on a channel to its client. */
+function toClient(region: u32, relay: u32, channel: u32, data: u32, length: u32): void {
   if (length > <u32>MAX_MESSAGE_SIZE - CHANNEL_HEADER_SIZE) {
     drop(region, Drop.TooLarge, 1);
     return;
   }
   const from = load<u32>(relay, RELAY_SOCKETS) + load<u32>(channel, CHANNEL_CLIENT_SOCKET) * SOCKET_SIZE;
   const name = channel + CHANNEL_CLIENT_NAME;
-  append(region, from, name, load<u32>(channel, CHANNEL_CLIENT_NAME_LENGTH), channel, datagram, length);
+  append(region, from, name, load<u32>(channel, CHANNEL_CLIENT_NAME_LENGTH), channel, data, length);
 }
 
 function fromClientStun(
@@ -258,16 +212,22 @@ function fromClientStun(
   datagram: u32,
   length: u32,
 ): void {
-  if (!isPlainBinding(datagram, length)) {
-    push(region, Exception.Stun, socket, aux, datagram, length, WHOLE_RING);
+  // Nobody can be answered at port 0.
+  if (load<u16>(aux + AUX_NAME, 2) == 0 || !isStun(datagram, length)) {
+    drop(region, Drop.MalformedDatagram, 1);
     return;
   }
-  // Nobody can be answered at port 0.
-  if (
-    load<u16>(aux + AUX_NAME, 2) == 0 ||
-    !spend(budgetOfSource(region, aux), BINDING_RATE, BINDING_BURST, load<f64>(region, NOW))
-  ) {
+  const now = load<f64>(region, NOW);
+  const isBinding = isPlainBinding(datagram, length);
+  const may = isBinding
+    ? spend(budgetOfSource(region, aux), BINDING_RATE, BINDING_BURST, now)
+    : spend(region + REQUEST_BUDGET, REQUEST_RATE, REQUEST_BURST, now);
+  if (!may) {
     drop(region, Drop.HandshakeFlood, 1);
+    return;
+  }
+  if (!isBinding) {
+    push(region, Exception.Stun, socket, aux, datagram, length, WHOLE_RING);
     return;
   }
   const message = beginMessage(region, load<i32>(record, SOCKET_FD), aux + AUX_NAME, load<u32>(header, MSG_NAMELEN));
@@ -290,16 +250,16 @@ function fromClientStun(
   store<u32>(region, 0, OUT_OPEN);
 }
 
-/** Whether a message is a binding request all of whose attributes may be ignored. The others need the main thread. */
-function isPlainBinding(datagram: u32, length: u32): bool {
-  if (
-    length < STUN_HEADER_SIZE ||
-    load<u16>(datagram) != BINDING_REQUEST ||
-    load<u32>(datagram, 4) != STUN_MAGIC_COOKIE
-  )
-    return false;
+/** Whether a datagram that begins with two zero bits has the header of a STUN message of its length. */
+function isStun(datagram: u32, length: u32): bool {
+  if (length < STUN_HEADER_SIZE || load<u32>(datagram, 4) != STUN_MAGIC_COOKIE) return false;
   const announced: u32 = bswap<u16>(load<u16>(datagram, 2));
-  if (announced != length - STUN_HEADER_SIZE || announced & 3) return false;
+  return announced == length - STUN_HEADER_SIZE && (announced & 3) == 0;
+}
+
+/** Whether a STUN message is a binding request all of whose attributes may be ignored. The others need the main thread. */
+function isPlainBinding(datagram: u32, length: u32): bool {
+  if (load<u16>(datagram) != BINDING_REQUEST) return false;
   let at: u32 = STUN_HEADER_SIZE;
   while (at < length) {
     const type: u32 = bswap<u16>(load<u16>(datagram + at));
@@ -308,89 +268,6 @@ function isPlainBinding(datagram: u32, length: u32): bool {
     at += 4 + ((size + 3) & ~3);
   }
   return at == length;
-}
-
-/** Adds a datagram to what is sent: to the last message, if it can be a segment of it. `channel`: whose header goes in front; 0: none. */
-function append(region: u32, socket: u32, name: u32, nameLength: u32, channel: u32, data: u32, length: u32): void {
-  const fd = atomic.load<i32>(socket, SOCKET_FD);
-  if (fd < 0) {
-    drop(region, Drop.UdpSendFailed, 1);
-    return;
-  }
-  const bytes = channel == 0 ? length : length + CHANNEL_HEADER_SIZE;
-  const segments = load<u32>(region, OUT_SEGMENTS);
-  const stride = load<u32>(region, OUT_STRIDE);
-  const isSegment =
-    load<u32>(region, OUT_OPEN) != 0 &&
-    load<u32>(region, OUT_NAME) == name &&
-    bytes != 0 &&
-    bytes <= stride &&
-    segments < <u32>MAX_SEGMENTS &&
-    load<u32>(region, OUT_BYTES) + bytes <= <u32>MAX_MESSAGE_SIZE;
-  let message: u32;
-  if (isSegment) {
-    message = relayMessage(region, load<u32>(region, OUT_MESSAGES) - 1);
-    if (segments == 1) {
-      const aux = region + TRANSMIT_4 + TRANSMIT_AUX + (load<u32>(region, OUT_MESSAGES) - 1) * TRANSMIT_AUX_SIZE;
-      writeSegmentControl(aux + AUX_CONTROL, stride);
-      store<u64>(message, load<u64>(region, HOST_BASE) + aux + AUX_CONTROL, MSG_CONTROL);
-      store<u64>(message, SEGMENT_CMSG_SIZE, MSG_CONTROLLEN);
-    }
-  } else {
-    message = beginMessage(region, fd, name, nameLength);
-    store<u32>(region, name, OUT_NAME);
-    store<u32>(region, bytes, OUT_STRIDE);
-    store<u32>(region, 0, OUT_SEGMENTS);
-    store<u32>(region, 0, OUT_BYTES);
-  }
-  if (channel != 0) {
-    const header = region + CHANNEL_HEADERS + (load<u32>(region, OUT_VECTORS) >> 1) * CHANNEL_HEADER_SIZE;
-    store<u16>(header, load<u16>(channel, CHANNEL_NUMBER));
-    store<u16>(header, bswap<u16>(<u16>length), 2);
-    addVector(region, message, header, CHANNEL_HEADER_SIZE);
-  }
-  addVector(region, message, data, length);
-  const newSegments = load<u32>(region, OUT_SEGMENTS) + 1;
-  store<u32>(region, newSegments, OUT_SEGMENTS);
-  store<u32>(message, newSegments, MSG_LEN);
-  store<u32>(region, load<u32>(region, OUT_BYTES) + bytes, OUT_BYTES);
-  const takesMore =
-    load<u32>(region, SEGMENTATION_OFFLOAD) != 0 && bytes != 0 && bytes == load<u32>(region, OUT_STRIDE);
-  store<u32>(region, takesMore ? 1 : 0, OUT_OPEN);
-  atomic.store<u64>(region, load<u64>(region, RELAYED_BYTES) + <u64>length, RELAYED_BYTES);
-}
-
-/** Begins a message without vectors; begins a run, or continues the last. */
-function beginMessage(region: u32, fd: i32, name: u32, nameLength: u32): u32 {
-  const base = load<u64>(region, HOST_BASE);
-  const i = load<u32>(region, OUT_MESSAGES);
-  const message = relayMessage(region, i);
-  memory.fill(message, 0, MMSGHDR_SIZE);
-  store<u64>(message, base + name, MSG_NAME);
-  store<u32>(message, nameLength, MSG_NAMELEN);
-  store<u64>(message, base + region + VECTORS + load<u32>(region, OUT_VECTORS) * VECTOR_SIZE, MSG_IOV);
-  store<u32>(region, i + 1, OUT_MESSAGES);
-  const runs = load<u32>(region, OUT_RUNS);
-  const last = relayRun(region, runs - 1);
-  if (runs != 0 && load<i32>(last, RUN_FD) == fd) {
-    store<u32>(last, load<u32>(last, RUN_COUNT) + 1, RUN_COUNT);
-    return message;
-  }
-  const run = relayRun(region, runs);
-  store<i32>(run, fd, RUN_FD);
-  store<u32>(run, i, RUN_FIRST);
-  store<u32>(run, 1, RUN_COUNT);
-  store<u32>(region, runs + 1, OUT_RUNS);
-  return message;
-}
-
-function addVector(region: u32, message: u32, address: u32, length: u32): void {
-  const i = load<u32>(region, OUT_VECTORS);
-  const vector = region + VECTORS + i * VECTOR_SIZE;
-  store<u64>(vector, load<u64>(region, HOST_BASE) + address, IOV_BASE);
-  store<u64>(vector, length, IOV_LEN);
-  store<u32>(region, i + 1, OUT_VECTORS);
-  store<u64>(message, load<u64>(message, MSG_IOVLEN) + 1, MSG_IOVLEN);
 }
 
 /** Gives the main thread what is neither STUN nor in the tables, as much of it as it can bear. */

@@ -40,6 +40,9 @@ export const CHANNEL_PEER_SOCKET = 56;
 /** Their addresses: u32 length, and struct sockaddr. */
 export const CHANNEL_CLIENT_NAME_LENGTH = 60;
 export const CHANNEL_PEER_NAME_LENGTH = 64;
+/** u32: 1 when the peer is an allocation of this relay; then its channel to this allocation, if any, has this peer key. */
+export const CHANNEL_MEETS = 68;
+export const CHANNEL_MEETING_KEY = 136;
 export const CHANNEL_CLIENT_NAME = 72;
 export const CHANNEL_PEER_NAME = 104;
 export const CHANNEL_SIZE = 192;
@@ -60,11 +63,15 @@ export const OUT_STRIDE = 784;
 export const OUT_SEGMENTS = 788;
 export const OUT_BYTES = 812;
 export const OUT_OPEN = 816;
+/** u32: messages that the batch has received. */
+export const IN_MESSAGES = 820;
 /** A budget (assembly/handshake-door.ts) for what the main thread is given besides STUN. */
 export const OTHER_BUDGET = 832;
+/** Another for STUN. */
+export const REQUEST_BUDGET = 848;
 
-/** Messages that a relay receives at once, and datagrams of each that it forwards: as many as there are messages to send. */
-export const RELAY_MESSAGES = 16;
+/** Messages that a relay receives for a batch, as many as there are buffers, and datagrams of each that it forwards. */
+export const RELAY_MESSAGES = 32;
 export const RELAY_SEGMENTS = 128;
 
 /** Run: i32 file descriptor, u32 first message, u32 messages. In the place of the frames. */

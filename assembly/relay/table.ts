@@ -24,6 +24,11 @@ export function channelOfPeer(relay: u32, name: u32, family: u32, port: u32): u3
   return lookup(relay, RELAY_PEERS, CHANNEL_PEER_KEY, name, family, port);
 }
 
+/** The channel with the peer key at this address; 0 when there is none. */
+export function channelThatMeets(relay: u32, key: u32): u32 {
+  return find(relay, RELAY_PEERS, CHANNEL_PEER_KEY, load<u64>(key), load<u64>(key, 8), load<u64>(key, 16));
+}
+
 /** Makes the channel in a slot visible. Its keys must not be there yet, and entries must be empty: the caller counts. */
 export function insertChannel(relay: u32, slot: u32): void {
   insert(relay, RELAY_CLIENTS, CHANNEL_CLIENT_KEY, slot);
@@ -39,10 +44,14 @@ export function removeChannel(relay: u32, slot: u32): void {
 // ---- Details
 
 function lookup(relay: u32, tableOffset: u32, keyOffset: u32, name: u32, family: u32, number: u32): u32 {
-  const table = relay + tableOffset;
   const first = <u64>load<u16>(name, 2) | ((<u64>number) << 16) | ((<u64>family) << 32);
   const second = family == 4 ? <u64>load<u32>(name, 4) : load<u64>(name, 8);
   const third = family == 4 ? <u64>0 : load<u64>(name, 16);
+  return find(relay, tableOffset, keyOffset, first, second, third);
+}
+
+function find(relay: u32, tableOffset: u32, keyOffset: u32, first: u64, second: u64, third: u64): u32 {
+  const table = relay + tableOffset;
   const start = hash(load<u64>(relay, RELAY_SEED), first, second, third);
   const records = load<u32>(relay, RELAY_CHANNELS);
   const mask = load<u32>(table, TABLE_MASK);

@@ -1,32 +1,47 @@
-// The relay against coturn's turnserver: the same client program for both, in namespaces. Figures are relayed datagrams per second of
-// the server's CPU time, and what was lost; the client sends at a fixed rate, so that both have the same work.
+// The relay against coturn's turnserver, in namespaces. First the same client program for both: figures are relayed datagrams per second of
+// the server's CPU time, and what was lost; the client sends at a fixed rate, so that both have the same work. Then our client and gateway
+// over either (path.ts).
 
-import { existsSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import type { LabHost } from "../../scripts/lab/host.js";
 import { Lab } from "../../scripts/lab/lab.js";
 import type { RelayKind } from "../../scripts/lab/relay-program.js";
 import { runUclient, startTurnServer, type TurnServerProcess } from "../../scripts/lab/turn-programs.js";
 import { median, medianRatio } from "../statistics.js";
+import { LOADS } from "../tunnel/loads.js";
 import { processSeconds, residentBytes } from "../tunnel/processes.js";
+import { measurePaths, PATH_LOADS, type PathFigure } from "./path.js";
 
-/** Loads: arguments of turnutils_uclient. Clients send to each other in pairs, so every datagram is relayed twice. */
+const SERVER = "192.0.2.1";
+const CLIENT = "192.0.2.2";
+
+/**
+ * Loads: arguments of turnutils_uclient. With -y clients send to each other in pairs, so every datagram is relayed twice; with -e they send
+ * to a program that sends back what it gets.
+ */
 export const RELAY_LOADS = {
   sparse: {
-    title: "50 clients, 1200 bytes, 100 datagrams/s each",
-    args: ["-y", "-m", "50", "-l", "1200", "-n", "300", "-z", "10"],
+    title: "50 clients in pairs, 1200 bytes, 50/s each",
+    args: ["-y", "-m", "50", "-l", "1200", "-n", "600", "-z", "20"],
+  },
+  echo: {
+    title: "50 clients with a peer, 1200 bytes, 50/s each",
+    args: ["-e", CLIENT, "-m", "50", "-l", "1200", "-n", "600", "-z", "20"],
   },
   dense: {
-    title: "50 clients, 1200 bytes, 1000 datagrams/s each",
-    args: ["-y", "-m", "50", "-l", "1200", "-n", "2000", "-z", "1"],
+    title: "110 clients in pairs, 1200 bytes, 1.06 Gbit/s",
+    args: ["-y", "-m", "110", "-l", "1200", "-n", "2000", "-z", "1"],
   },
   small: {
-    title: "50 clients, 100 bytes, 1000 datagrams/s each",
+    title: "50 clients in pairs, 100 bytes, 1000/s each",
     args: ["-y", "-m", "50", "-l", "100", "-n", "2000", "-z", "1"],
   },
 } as const;
 
 /** Before the first load. */
-const WARM_UP = ["-y", "-m", "50", "-l", "1200", "-n", "100", "-z", "5"] as const;
+const WARM_UP = ["-y", "-m", "50", "-l", "1200", "-n", "2000", "-z", "1"] as const;
 
 /** Name of a load. */
 export type RelayLoadName = keyof typeof RELAY_LOADS;
@@ -50,6 +65,7 @@ export interface RelaySuiteResult {
   readonly suite: "relay";
   readonly rounds: number;
   readonly figures: readonly RelayFigure[];
+  readonly paths: readonly PathFigure[];
   /** What is not installed, with the command that installs it. */
   readonly missing: readonly string[];
 }
@@ -57,6 +73,8 @@ export interface RelaySuiteResult {
 /** Options of the suite. */
 export interface RelaySuiteOptions {
   readonly rounds: number;
+  /** Seconds per measurement over client and gateway. */
+  readonly seconds: number;
   /** Node that runs wirelane; default: this one. */
   readonly node?: string | undefined;
   readonly progress: (line: string) => void;
@@ -74,22 +92,35 @@ interface Sample {
   readonly residentBytes: number;
 }
 
-const SERVER = "192.0.2.1";
 const ADVICE = "coturn (bash scripts/install-test-peers.sh)";
 
-/** Measures every load with every server in turn. Takes a minute. @throws Error where namespaces cannot be made. */
-export async function runRelaySuite({ rounds, node, progress }: RelaySuiteOptions): Promise<RelaySuiteResult> {
+/** Measures every load with every server in turn. Takes a few minutes. @throws Error where namespaces cannot be made. */
+export async function runRelaySuite(options: RelaySuiteOptions): Promise<RelaySuiteResult> {
+  const { rounds, node, progress } = options;
   if (!existsSync("/usr/bin/turnutils_uclient")) {
     progress(`relay: not measured, the load needs ${ADVICE}`);
-    return { suite: "relay", rounds, figures: [], missing: [ADVICE] };
+    return { suite: "relay", rounds, figures: [], paths: [], missing: [ADVICE] };
   }
-  const lab = Lab.create();
-  try {
+  const figures = await inLab(async (lab) => {
     const contenders: Contender[] = [];
     for (const kind of ["wirelane", "coturn"] as const) contenders.push(await start(lab, kind, node, progress));
     // Programs compile themselves at their first work: that is not what is measured.
     for (const { host } of contenders) await runUclient(host, SERVER, ...WARM_UP);
-    return { suite: "relay", rounds, figures: await measureAll(contenders, rounds, progress), missing: [] };
+    return measureAll(contenders, rounds, progress);
+  });
+  const directory = mkdtempSync(join(tmpdir(), "wirelane-bench-"));
+  try {
+    const paths = await inLab((lab) => measurePaths(lab, { ...options, node, directory }));
+    return { suite: "relay", rounds, figures, paths, missing: [] };
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+async function inLab<T>(use: (lab: Lab) => Promise<T>): Promise<T> {
+  const lab = Lab.create();
+  try {
+    return await use(lab);
   } finally {
     await lab.destroy();
   }
@@ -100,7 +131,8 @@ async function start(lab: Lab, kind: RelayKind, node: string | undefined, progre
   progress(`relay: starting ${name}`);
   const relay = lab.host(`${kind}-relay`);
   const host = lab.host(`${kind}-client`);
-  lab.connect(relay, host, { ipv4: [`${SERVER}/24`, "192.0.2.2/24"] });
+  lab.connect(relay, host, { ipv4: [`${SERVER}/24`, `${CLIENT}/24`] });
+  host.spawn("turnutils_peer", ["-L", CLIENT], { stdio: "ignore" });
   const server = await startTurnServer(kind, relay, { ipv4: SERVER, ...(node !== undefined && { node }) });
   return { name, host, server };
 }
@@ -148,7 +180,7 @@ async function measure({ host, server }: Contender, load: RelayLoadName): Promis
 }
 
 /** The results as a table. */
-export function formatRelay({ figures, rounds, missing }: RelaySuiteResult): string {
+export function formatRelay({ figures, paths, rounds, missing }: RelaySuiteResult): string {
   const lines = [`Relay, medians of ${rounds} alternating rounds`];
   for (const [name, { title }] of Object.entries(RELAY_LOADS)) {
     const rows = figures.filter(({ load }) => load === name);
@@ -158,6 +190,17 @@ export function formatRelay({ figures, rounds, missing }: RelaySuiteResult): str
       lines.push(
         `${server.padEnd(48)} ${packetsPerCpuSecond.toFixed(0).padStart(15)}  ${`${(100 * lost).toFixed(1)} %`.padStart(6)}` +
           `  ${(bytes / 1e6).toFixed(0).padStart(4)} MB  ${timesCoturn?.toFixed(2).padStart(12) ?? ""}`,
+      );
+  }
+  for (const name of PATH_LOADS) {
+    const rows = paths.filter(({ load }) => load === name);
+    if (rows.length === 0) continue;
+    const title = `client and gateway, ${LOADS[name].title}, through`;
+    lines.push("", `${title.padEnd(48)}  Gbit/s  relay's CPU-s/GB  times coturn's speed  times its CPU time`);
+    for (const { relay, bitsPerSecond, cpuSecondsPerGigabyte, timesCoturn, cpuTimesCoturn } of rows)
+      lines.push(
+        `${relay.padEnd(48)}  ${(bitsPerSecond / 1e9).toFixed(2).padStart(6)}  ${cpuSecondsPerGigabyte.toFixed(2).padStart(16)}` +
+          `  ${(timesCoturn?.toFixed(2) ?? "").padStart(20)}  ${(cpuTimesCoturn?.toFixed(2) ?? "").padStart(18)}`,
       );
   }
   for (const name of missing) lines.push(`not measured without ${name}`);

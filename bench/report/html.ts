@@ -1,6 +1,7 @@
 // A report as one HTML file without scripts, fonts or pictures of its own: bars, drawn in SVG, grouped as in the tables.
 
-import { RELAY_LOADS } from "../relay/suite.js";
+import { PATH_LOADS } from "../relay/path.js";
+import { RELAY_LOADS, type RelaySuiteResult } from "../relay/suite.js";
 import { LOADS } from "../tunnel/loads.js";
 import type { TunnelSuiteResult } from "../tunnel/suite.js";
 import type { AnySuiteResult, BenchReport } from "./report.js";
@@ -75,22 +76,36 @@ function describeSuite(result: AnySuiteResult): [heading: string, charts: Chart[
         })),
       ];
     case "relay":
-      return [
-        "Relay, thousand datagrams per CPU-second",
-        Object.entries(RELAY_LOADS).map(([name, { title }]) => ({
-          title,
-          bars: result.figures
-            .filter(({ load }) => load === name)
-            .map(({ server, packetsPerCpuSecond }) => ({
-              label: server,
-              value: packetsPerCpuSecond,
-              text: (packetsPerCpuSecond / 1e3).toFixed(0),
-            })),
-        })),
-      ];
+      return ["Relay", [...datagramCharts(result), ...pathCharts(result)]];
     case "tunnel":
       return [`Tunnel, MTU ${result.options.mtu}`, tunnelCharts(result)];
   }
+}
+
+function datagramCharts({ figures }: RelaySuiteResult): Chart[] {
+  return Object.entries(RELAY_LOADS).map(([name, { title }]) => ({
+    title: `${title}, thousand datagrams per CPU-second`,
+    bars: figures
+      .filter(({ load }) => load === name)
+      .map(({ server, packetsPerCpuSecond, lost }) => {
+        const speed = (packetsPerCpuSecond / 1e3).toFixed(0);
+        const text = lost > 0 ? `${speed}, ${(100 * lost).toFixed(1)} % lost` : speed;
+        return { label: server, value: packetsPerCpuSecond, text };
+      }),
+  }));
+}
+
+function pathCharts({ paths }: RelaySuiteResult): Chart[] {
+  return PATH_LOADS.map((name) => ({
+    title: `Client and gateway through a relay, ${LOADS[name].title}, Gbit/s`,
+    bars: paths
+      .filter(({ load }) => load === name)
+      .map(({ relay, bitsPerSecond, cpuSecondsPerGigabyte }) => ({
+        label: relay,
+        value: bitsPerSecond,
+        text: `${(bitsPerSecond / 1e9).toFixed(2)}, relay: ${cpuSecondsPerGigabyte.toFixed(2)} CPU-s/GB`,
+      })),
+  }));
 }
 
 function tunnelCharts({ options, contenders }: TunnelSuiteResult): Chart[] {

@@ -19,6 +19,8 @@ export interface Sample {
     /** That the tunnel's program spent at either end. */
     readonly client: number;
     readonly server: number;
+    /** That a relay between them spent; absent where there is none. */
+    readonly relay?: number;
   };
   /** Share of datagrams lost, and of datagrams out of order; UDP only. */
   readonly lost?: number;
@@ -53,26 +55,29 @@ interface IperfReport {
 }
 
 async function transfer(tunnel: Tunnel, load: TransferLoad, seconds: number): Promise<Sample> {
-  const { client: clients, server: servers } = tunnel.processes;
-  const before = [machineBusySeconds(), processSeconds(clients), processSeconds(servers)] as const;
+  const { client: clients, server: servers, relay: relays } = tunnel.processes;
+  const costs = () => [machineBusySeconds(), ...[clients, servers, relays ?? []].map(processSeconds)];
+  const before = costs();
   const address = load.family === 4 ? tunnel.ipv4 : tunnel.ipv6;
   const flood = load.flood === true ? startFlood(tunnel, seconds + 1) : undefined;
   const report = await runIperf(tunnel.client, address, load.iperf, seconds);
   await flood;
-  const after = [machineBusySeconds(), processSeconds(clients), processSeconds(servers)] as const;
+  const after = costs();
 
   const { end } = report;
   const received = end?.sum_received ?? end?.sum;
   if (received === undefined) throw new Error(`${tunnel.name}: iperf3 reported no result`);
   const back = end?.sum_received_bidir_reverse;
   const gigabytes = (received.bytes + (back?.bytes ?? 0)) / 1e9;
-  const [machine, client, server] = [0, 1, 2].map((i) => ((after[i] ?? 0) - (before[i] ?? 0)) / gigabytes);
+  const [machine = 0, client = 0, server = 0, relay = 0] = after.map(
+    (cost, i) => (cost - (before[i] ?? 0)) / gigabytes,
+  );
   const lost = end?.sum?.lost_percent;
   const retransmits = end?.sum_sent?.retransmits;
   const outOfOrder = end?.streams?.map(({ udp }) => udp?.out_of_order ?? 0).reduce((sum, count) => sum + count, 0);
   return {
     figure: received.bits_per_second + (back?.bits_per_second ?? 0),
-    cpuSecondsPerGigabyte: { machine: machine ?? 0, client: client ?? 0, server: server ?? 0 },
+    cpuSecondsPerGigabyte: { machine, client, server, ...(relays !== undefined && { relay }) },
     ...(lost === undefined ? {} : { lost: lost / 100, outOfOrder: (outOfOrder ?? 0) / (end?.sum?.packets ?? 1) }),
     ...(retransmits === undefined ? {} : { retransmits }),
   };

@@ -8,14 +8,10 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import type { LabHost } from "../../scripts/lab/host.js";
 import type { Lab } from "../../scripts/lab/lab.js";
-import { LabProgram } from "../../scripts/lab/program.js";
-import { ownEnvironment } from "../../scripts/lab/world.js";
-import { ACTOR, renderConfiguration, SITE, TOKENS } from "../../scripts/lab/world-configuration.js";
 import type { Contender } from "./contenders.js";
+import { reach, startPortal } from "./product.js";
 
 /** A tunnel that carries packets. */
 export interface Tunnel {
@@ -25,7 +21,12 @@ export interface Tunnel {
   readonly ipv4: string;
   readonly ipv6: string;
   /** Processes of the tunnel at either end. */
-  readonly processes: { readonly client: readonly number[]; readonly server: readonly number[] };
+  readonly processes: {
+    readonly client: readonly number[];
+    readonly server: readonly number[];
+    /** What is between the ends, if anything. */
+    readonly relay?: readonly number[];
+  };
   /** Where the server takes handshake initiations, and for which public key (base64). */
   readonly handshakes?: { readonly address: string; readonly port: string; readonly publicKey: string };
 }
@@ -80,12 +81,6 @@ export async function wireguardTunnel(lab: Lab, contender: Contender, index: num
   };
 }
 
-const WIRELANE = fileURLToPath(new URL("../../src/programs/main.js", import.meta.url));
-/** Not 8080, which is that of the gateway's health endpoint. */
-const PORTAL_PORT = 8081;
-/** How long a program may take to get ready, and the first packet to get through, in milliseconds. */
-const START_LIMIT = 20_000;
-
 /**
  * Client and gateway with the portal.
  *
@@ -96,59 +91,12 @@ export async function productTunnel(lab: Lab, directory: string, node: string | 
   const name = "wirelane client, gateway";
   const [client, server] = hosts(lab, name);
   server.configure("lo", { addresses: [`${INNER.server.ipv4}/32`, `${INNER.server.ipv6}/128`] });
-  const file = join(directory, "portal.yaml");
-  const resources = Object.values(INNER.server).map((address) => ({
-    name: address,
-    type: "cidr" as const,
-    address: `${address}/${address.includes(":") ? 128 : 32}`,
-    sites: [SITE],
-  }));
-  writeFileSync(
-    file,
-    renderConfiguration({
-      sites: [{ name: SITE, tokens: [TOKENS.gateway] }],
-      actors: [{ name: ACTOR, tokens: [TOKENS.client] }],
-      resources,
-      policies: resources.map((resource) => ({ actor: ACTOR, resource: resource.name })),
-    }),
-  );
-  const start = (host: LabHost, program: string, args: readonly string[], env: NodeJS.ProcessEnv) =>
-    LabProgram.start(host, {
-      name: program,
-      script: WIRELANE,
-      args: [program, ...args],
-      env: { ...ownEnvironment(), RUST_LOG: "info", FIREZONE_LOG_FORMAT: "json", NO_COLOR: "1", ...env },
-      logFile: join(directory, `${program}.jsonl`),
-      ...(node === undefined ? {} : { node }),
-    });
-  const url = { FIREZONE_API_URL: `ws://${OUTER.server}:${PORTAL_PORT}` };
-  const listen = `${OUTER.server}:${PORTAL_PORT}`;
-  start(server, "portal", ["--config", file, "--listen", listen, "--state", join(directory, "devices.json")], {});
-  const gateway = start(server, "gateway", [], {
-    ...url,
-    FIREZONE_TOKEN: TOKENS.gateway,
-    FIREZONE_ID: "5a3b6e2c-0d51-4d0e-9d8b-6f2a3c1e4b70",
-  });
-  const device = start(client, "client", [], {
-    ...url,
-    FIREZONE_TOKEN: TOKENS.client,
-    FIREZONE_ID: "8d7c5b1a-3f42-4c6d-8e9f-0a1b2c3d4e5f",
-    FIREZONE_DNS_CONTROL: "disabled",
-  });
+  const product = startPortal({ host: server, address: OUTER.server, resources: INNER.server, directory, node });
+  const gateway = product.startGateway(server);
+  const device = product.startClient(client);
   startIperfServers(server, INNER.server);
   await reach(client, INNER.server.ipv4, () => [gateway.tail, device.tail].join("\n"));
   return { name, client, ...INNER.server, processes: { client: [device.pid], server: [gateway.pid] } };
-}
-
-/** Waits until an address answers. */
-async function reach(from: LabHost, address: string, log: () => string): Promise<void> {
-  const end = performance.now() + START_LIMIT;
-  for (;;) {
-    const { status } = await from.run("ping", ["-n", "-c", "1", "-W", "1", address], { allowFailure: true });
-    if (status === 0) return;
-    if (performance.now() > end) throw new Error(`${address} does not answer\n${log()}`);
-    await sleep(100);
-  }
 }
 
 function hosts(lab: Lab, name: string): [LabHost, LabHost] {
@@ -173,8 +121,8 @@ async function configure(host: LabHost, device: string, configuration: string): 
 }
 
 /** Bound to its addresses: over UDP it would answer from whichever address the kernel prefers. */
-function startIperfServers(host: LabHost, addresses: { readonly ipv4: string; readonly ipv6: string }): void {
-  for (const address of [addresses.ipv4, addresses.ipv6]) {
+export function startIperfServers(host: LabHost, addresses: { readonly ipv4: string; readonly ipv6?: string }): void {
+  for (const address of Object.values(addresses)) {
     host.spawn("iperf3", ["--server", "--bind", address], { stdio: "ignore" });
   }
 }

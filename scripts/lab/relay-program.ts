@@ -26,6 +26,8 @@ export interface RelayOptions {
   readonly env: NodeJS.ProcessEnv;
   /** More arguments. */
   readonly args?: readonly string[];
+  /** Node binary that runs wirelane. Default: that of this process. */
+  readonly node?: string | undefined;
 }
 
 /** A running relay. */
@@ -82,7 +84,7 @@ export function startRelay(kind: RelayKind, host: LabHost, options: RelayOptions
 }
 
 function startWirelane(host: LabHost, options: RelayOptions): RunningRelay {
-  const { ipv4, ipv6, apiUrl, token, name, logFile, env, args = [] } = options;
+  const { ipv4, ipv6, apiUrl, token, name, logFile, env, node, args = [] } = options;
   const program = LabProgram.start(host, {
     name,
     script: WIRELANE,
@@ -97,6 +99,7 @@ function startWirelane(host: LabHost, options: RelayOptions): RunningRelay {
     ],
     env,
     logFile,
+    ...(node === undefined ? {} : { node }),
   });
   const from = program.mark;
   return Object.assign(program, {

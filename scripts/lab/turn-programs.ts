@@ -8,8 +8,9 @@ import { defaultToolPath } from "../../src/system/linux/tool.js";
 import type { LabHost } from "./host.js";
 import { RELAY_PORT, type RelayKind } from "./relay-program.js";
 
-const USER = "bench";
-const PASSWORD = "secret";
+/** The fixed user. */
+export const TURN_USER = { name: "bench", password: "secret" } as const;
+const { name: USER, password: PASSWORD } = TURN_USER;
 const REALM = "wirelane";
 const WIRELANE = fileURLToPath(new URL("../../src/programs/main.js", import.meta.url));
 
@@ -28,15 +29,24 @@ export interface TurnServerProcess {
 export async function startTurnServer(
   kind: RelayKind,
   host: LabHost,
-  options: { readonly ipv4: string; readonly ipv6?: string; readonly node?: string },
+  options: {
+    readonly ipv4: string;
+    readonly ipv6?: string;
+    readonly node?: string;
+    /** Options of Node for `wirelane relay`. */
+    readonly nodeOptions?: readonly string[];
+    /** More arguments for `wirelane relay`. */
+    readonly args?: readonly string[];
+  },
 ): Promise<TurnServerProcess> {
-  const { ipv4, ipv6, node = process.execPath } = options;
+  const { ipv4, ipv6, node = process.execPath, nodeOptions = [], args = [] } = options;
   const child =
     kind === "wirelane"
       ? host.spawn(node, [
-          ...[WIRELANE, "relay", "--public-ip4-addr", ipv4],
+          ...[...nodeOptions, WIRELANE, "relay", "--public-ip4-addr", ipv4],
           ...(ipv6 === undefined ? [] : ["--public-ip6-addr", ipv6]),
           ...["--user", `${USER}:${PASSWORD}`, "--realm", REALM, "--health-check-addr", "127.0.0.1:8080"],
+          ...args,
         ])
       : host.spawn(
           "turnserver",

@@ -9,7 +9,8 @@ import type { ExceptionRecord } from "../engine/exceptions.js";
 import { createRelayMemory, type RelayConfig, type RelayLayout, RelayTables } from "../engine/relay-tables.js";
 import type { SharedMemory } from "../engine/webassembly.js";
 import { Epoll } from "../system/linux/epoll.js";
-import { bindUdp } from "../system/linux/udp.js";
+import { close } from "../system/linux/libc.js";
+import { bindUdp, RECEIVE_BUFFER_SIZE } from "../system/linux/udp.js";
 import { UdpSender } from "../system/linux/udp-message.js";
 import { Statistic } from "./control-block.js";
 import { type ExceptionPump, pumpExceptions } from "./exception-pump.js";
@@ -21,6 +22,12 @@ const WORKER_MODULE = fileURLToPath(new URL("./relay-worker.js", import.meta.url
 
 /** Time between two looks for sockets that can be closed, in ms. */
 const RECLAIM_INTERVAL = 200;
+
+/**
+ * Receive buffer of an allocation's socket, in bytes: 4 Gbit/s for 8 ms. What the kernel may have to hold for all of them grows with it, and
+ * a peer that sends more than the worker can take fills its own.
+ */
+const ALLOCATION_BUFFER_SIZE = 4 * 1024 * 1024;
 
 /** Receives what the worker does not forward. `data` is the receiver's to keep. */
 export interface RelayHandler {
@@ -41,6 +48,8 @@ export interface ForwardedChannel {
 /** What to start. */
 export interface RelayDatapathOptions {
   readonly config?: RelayConfig;
+  /** Where peers see allocations, one per IP version at most: what allocations send to each other does not leave the relay. */
+  readonly relayedIps?: readonly IpAddress[];
   readonly handler: RelayHandler;
   /** The datapath has come to an end by itself. Called at most once. */
   readonly onFailure: (error: Error) => void;
@@ -51,7 +60,7 @@ interface OpenSocket {
   readonly fd: number;
   readonly family: AddressFamily;
   readonly port: number;
-  readonly close: () => void;
+  readonly isAllocation: boolean;
 }
 
 /** A running datapath of a relay. */
@@ -67,7 +76,7 @@ export class RelayDatapath {
   readonly #listening = new Map<AddressFamily, OpenSocket>();
   /** Sockets of allocations, by port. */
   readonly #allocations = new Map<number, readonly OpenSocket[]>();
-  readonly #bySlot = new Map<number, { readonly socket: OpenSocket; readonly isAllocation: boolean }>();
+  readonly #bySlot = new Map<number, OpenSocket>();
   /** Slots of channels by port of their allocation and by peer. */
   readonly #channels = new Map<number, Map<string, number>>();
   readonly #closing = new Set<OpenSocket>();
@@ -163,6 +172,7 @@ export class RelayDatapath {
       number: channel,
       peer,
       allocationPort,
+      relayedIp: this.#options.relayedIps?.find(({ family }) => family === peer.family),
       clientSocket: clientSocket.slot,
       peerSocket: peerSocket.slot,
     });
@@ -208,8 +218,7 @@ export class RelayDatapath {
     this.#pump.stop();
     await this.#pool.stop();
     this.#epoll.close();
-    for (const { socket } of this.#bySlot.values()) socket.close();
-    for (const socket of this.#closing) socket.close();
+    for (const { fd } of [...this.#bySlot.values(), ...this.#closing]) close(fd);
     this.#bySlot.clear();
     this.#closing.clear();
     this.#listening.clear();
@@ -217,7 +226,8 @@ export class RelayDatapath {
   }
 
   #open(family: AddressFamily, port: number, isAllocation: boolean): OpenSocket {
-    const binding = bindUdp({ port, families: [family] });
+    const receiveBuffer = isAllocation ? ALLOCATION_BUFFER_SIZE : RECEIVE_BUFFER_SIZE;
+    const binding = bindUdp({ port, families: [family], receiveBuffer });
     const sockets = family === 4 ? binding.ipv4 : binding.ipv6;
     const [fd] = sockets?.fds ?? [];
     if (sockets === undefined || fd === undefined) throw new Error(`no IPv${family} here: ${binding.missing.join()}`);
@@ -226,8 +236,8 @@ export class RelayDatapath {
       binding.close();
       throw new Error("too many sockets");
     }
-    const socket: OpenSocket = { slot, fd, family, port: sockets.port, close: () => binding.close() };
-    this.#bySlot.set(slot, { socket, isAllocation });
+    const socket: OpenSocket = { slot, fd, family, port: sockets.port, isAllocation };
+    this.#bySlot.set(slot, socket);
     this.#epoll.add(fd, slot);
     return socket;
   }
@@ -238,7 +248,7 @@ export class RelayDatapath {
     this.#closing.add(socket);
     this.#tables.removeSocket(socket.slot, () => {
       this.#closing.delete(socket);
-      socket.close();
+      close(socket.fd);
     });
   }
 
@@ -252,7 +262,7 @@ export class RelayDatapath {
     if (open === undefined) return;
     const from = new SocketAddress(IpAddress.fromBytes(record.remoteAddress.slice()), record.remotePort);
     const data = record.payload.slice();
-    if (open.isAllocation) this.#options.handler.fromPeer(open.socket.port, from, data);
+    if (open.isAllocation) this.#options.handler.fromPeer(open.port, from, data);
     else this.#options.handler.fromClient(from, data);
   }
 }

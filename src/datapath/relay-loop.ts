@@ -1,9 +1,10 @@
-// The loop of a relay's worker: what comes to a socket leaves by others before anything else is received, so nothing is copied and
-// nothing waits. A full socket loses datagrams, as any router does; they are counted.
+// The loop of a relay's worker: what has come to the sockets that are ready leaves by others before anything else is received, so nothing
+// is copied and nothing waits. A batch takes from many sockets, because most of them bring one datagram only, and what leaves by the socket
+// of the clients leaves at once. A full socket loses datagrams, as any router does; they are counted.
 //
-//        ┌──────────── epoll: clients' sockets, sockets of allocations, event counter ◄──┐
-//        ▼                                                                               │
-//   stop? ─► per ready socket: receive a batch ─► engine ─► per run: send ───────────────┘
+//        ┌──────────── epoll: clients' sockets, sockets of allocations, event counter ◄────────────────┐
+//        ▼                                                                                             │
+//   stop? ─► per ready socket: receive ─► engine ─► batch full, or no more sockets: per run: send ─────┘
 
 import { Drop } from "../../assembly/abi.js";
 import { MMSGHDR_SIZE } from "../../assembly/regions.js";
@@ -12,12 +13,12 @@ import type { RelayEngine } from "../engine/relay-engine.js";
 import { Errno, SystemCallError } from "../system/linux/errno.js";
 import { Statistic, type WorkerControl, WorkerState } from "./control-block.js";
 import type { DatapathIo } from "./io.js";
-import { isTransientReceiveError } from "./worker-loop.js";
+import { checkWait, receiveMessages } from "./receive.js";
 
 /** Number of the event counter in the epoll set; sockets have lower ones. */
 export const WAKE_NUMBER = 0xffff_ffff;
 
-/** Batches received from one socket before the next has its turn. */
+/** Times that one socket is received from before the next has its turn. */
 const DRAIN_LIMIT = 4;
 
 /** What a relay loop needs to wait: see {@link import("../system/linux/epoll.js").EpollWaiter}. */
@@ -64,37 +65,44 @@ export class RelayLoop {
     engine.enterQuiescent();
     const ready = waiter.wait(-1);
     engine.leaveQuiescent();
-    if (ready === -1 && io.errno() !== Errno.EINTR) throw new SystemCallError("epoll_wait", io.errno());
+    checkWait(ready, io, "epoll_wait");
     const now = this.#parts.now();
     for (let i = 0; i < ready; i++) {
       const number = waiter.number(i);
       if (number === WAKE_NUMBER) this.#parts.clearWake();
-      else this.#relay(number, now);
+      else this.#receive(number, now);
     }
+    this.#sendBatch();
     if (engine.exceptionsPending()) this.#parts.signalExceptions();
     return true;
   }
 
-  #relay(socket: number, now: Instant): void {
+  #receive(socket: number, now: Instant): void {
     const { engine, io } = this.#parts;
     const fd = engine.fd(socket);
     const family = engine.family(socket);
     for (let i = 0; fd >= 0 && i < DRAIN_LIMIT; i++) {
-      engine.prepareReceive(family);
-      const count = io.receive(fd, engine.receiveMessagesAddress(family), engine.receiveCapacity);
-      if (count === -1) {
-        if (isTransientReceiveError(io.errno())) return;
-        throw new SystemCallError(`recvmmsg IPv${family} UDP`, io.errno());
+      let room = engine.prepareReceive(family);
+      if (room === 0) {
+        this.#sendBatch();
+        room = engine.prepareReceive(family);
       }
-      this.#count(Statistic.ReceiveCalls, 1);
-      this.#count(Statistic.ReceivedMessages, count);
-      const runs = engine.relay(socket, count, now);
-      for (let run = 0; run < runs; run++) {
-        engine.selectRun(run);
-        this.#send(engine.runFd, engine.runFirst, engine.runCount);
-      }
-      if (count < engine.receiveCapacity) return;
+      const count = receiveMessages(io, this.#statistics, fd, family, engine.receiveAddress(family), room);
+      if (count === -1) return;
+      engine.relay(socket, count, now);
+      if (count < room) return;
     }
+  }
+
+  /** Sends what was received since the last time. */
+  #sendBatch(): void {
+    const { engine } = this.#parts;
+    const runs = engine.runs;
+    for (let run = 0; run < runs; run++) {
+      engine.selectRun(run);
+      this.#send(engine.runFd, engine.runFirst, engine.runCount);
+    }
+    engine.begin();
   }
 
   /** Sends messages through one socket. */

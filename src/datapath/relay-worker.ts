@@ -1,5 +1,6 @@
 // Entry of a relay's worker thread: makes the engine of its slot and runs the loop until the main thread asks it to stop.
 
+import { release } from "node:os";
 import { RelayEngine } from "../engine/relay-engine.js";
 import type { RelayLayout } from "../engine/relay-tables.js";
 import type { SharedMemory } from "../engine/webassembly.js";
@@ -7,6 +8,7 @@ import { monotonicNow } from "../system/clock.js";
 import { EpollWaiter } from "../system/linux/epoll.js";
 import { clearEventCounter } from "../system/linux/eventfd.js";
 import { addressOf, allocate } from "../system/linux/libc.js";
+import { segmentationIsSound } from "../system/linux/udp.js";
 import { WorkerControl } from "./control-block.js";
 import { linuxIo } from "./io.js";
 import type { WorkerTaskBase } from "./pool.js";
@@ -29,6 +31,7 @@ export default async function relayWorker(task: RelayTask & WorkerTaskBase): Pro
   const { memory, layout, index } = task;
   const hostBase = addressOf(new Uint8Array(memory.buffer));
   const engine = await RelayEngine.create({ memory, layout, slot: index + 1, hostBase });
+  engine.setSegmentationOffload(segmentationIsSound(release()));
   const scratch = allocate(8);
   // As in worker.ts: the program's clock without its allocations.
   const clockOffset = monotonicNow() - performance.now();

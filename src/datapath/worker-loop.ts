@@ -14,11 +14,11 @@
 import type { AddressFamily } from "../base/address.js";
 import type { Instant } from "../base/time.js";
 import type { WorkerEngine } from "../engine/engine.js";
-import { Errno, SystemCallError } from "../system/linux/errno.js";
 import { POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT } from "../system/linux/libc.js";
 import { PollSet } from "../system/linux/poll.js";
 import { AssignmentFlag, Statistic, type WorkerControl, WorkerState } from "./control-block.js";
 import type { DatapathIo } from "./io.js";
+import { checkWait, receiveMessages } from "./receive.js";
 import { BLOCKED_LIMIT, Transmitter } from "./transmitter.js";
 import { TunPort } from "./tun-port.js";
 import type { WorkSharing } from "./work-sharing.js";
@@ -148,7 +148,7 @@ export class WorkerLoop {
     engine.enterQuiescent();
     const ready = io.wait(this.#pollSet, timeout);
     engine.leaveQuiescent();
-    if (ready === -1 && io.errno() !== Errno.EINTR) throw new SystemCallError("poll", io.errno());
+    checkWait(ready, io, "poll");
   }
 
   #work(): void {
@@ -170,13 +170,9 @@ export class WorkerLoop {
     const { engine, io } = this.#parts;
     for (let taken = 0; taken < DRAIN_LIMIT; taken += engine.receiveCapacity) {
       engine.prepareReceive(family);
-      const count = io.receive(fd, engine.receiveMessagesAddress(family), engine.receiveCapacity);
-      if (count === -1) {
-        if (isTransientReceiveError(io.errno())) return;
-        throw new SystemCallError(`recvmmsg IPv${family} UDP`, io.errno());
-      }
-      this.#count(Statistic.ReceiveCalls, 1);
-      this.#count(Statistic.ReceivedMessages, count);
+      const address = engine.receiveMessagesAddress(family);
+      const count = receiveMessages(io, this.#statistics, fd, family, address, engine.receiveCapacity);
+      if (count === -1) return;
       this.#tun.writeFrames(engine.inbound(family, count, port, now));
       if (count < engine.receiveCapacity) return;
     }
@@ -214,21 +210,5 @@ export class WorkerLoop {
 
   #count(statistic: Statistic, amount: number): void {
     this.#statistics[statistic] = (this.#statistics[statistic] ?? 0) + amount;
-  }
-}
-
-/** Nothing there, an interrupted call, an ICMP error about an earlier datagram, or no memory for this one. */
-export function isTransientReceiveError(code: number): boolean {
-  switch (code) {
-    case Errno.EAGAIN:
-    case Errno.EINTR:
-    case Errno.ECONNREFUSED:
-    case Errno.EHOSTUNREACH:
-    case Errno.ENETUNREACH:
-    case Errno.ENOMEM:
-    case Errno.ENOBUFS:
-      return true;
-    default:
-      return false;
   }
 }

@@ -23,7 +23,9 @@ export interface EngineExports {
   help(region: number, first: number, size: number, count: number, patience: number): number;
   prepareReceive(region: number, family: number): void;
   inbound(region: number, family: number, messageCount: number, localPort: number, now: number): number;
-  relayDatagrams(region: number, relay: number, socket: number, count: number, now: number): number;
+  beginRelayBatch(region: number): void;
+  prepareRelayReceive(region: number, family: number): number;
+  relayDatagrams(region: number, relay: number, socket: number, count: number, now: number): void;
   relayRun(region: number, i: number): number;
   relayMessage(region: number, i: number): number;
   splitRelayed(region: number, i: number): number;

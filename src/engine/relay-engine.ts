@@ -1,12 +1,13 @@
 // A thread's instance of the engine as a relay: received messages in, messages to send out, in runs for one socket each. JavaScript makes
-// one call per batch and touches no datagram. The work is done in assembly/relay.
+// one call per receive and touches no datagram. The work is done in assembly/relay.
 //
-//    prepareReceive ─► recvmmsg(receiveMessagesAddress) ─► relay ─► per run: sendmmsg(messageAddress(first), count)
+//    begin ─► per socket: prepareReceive ─► recvmmsg(receiveAddress) ─► relay ─► per run: sendmmsg(messageAddress(first), count) ─► begin
 
 import type { Drop } from "../../assembly/abi.js";
-import { SPLIT_HEADERS, TRANSMIT_4 } from "../../assembly/regions.js";
+import { MMSGHDR_SIZE, SPLIT_HEADERS, TRANSMIT_4 } from "../../assembly/regions.js";
 import {
-  RELAY_MESSAGES,
+  IN_MESSAGES,
+  OUT_RUNS,
   RELAY_SOCKETS,
   RUN_COUNT,
   RUN_FD,
@@ -34,8 +35,6 @@ export interface RelayEngineOptions {
 
 /** See the head of this file. Not to be shared among threads. */
 export class RelayEngine {
-  /** Messages to receive at once at most. */
-  readonly receiveCapacity = RELAY_MESSAGES;
   readonly #engine: Engine;
   readonly #exports: EngineExports;
   readonly #region: number;
@@ -54,6 +53,7 @@ export class RelayEngine {
     this.#hostBase = hostBase;
     this.#words = new Int32Array(memory.buffer);
     this.#sockets = this.#words[(layout.relay + RELAY_SOCKETS) / 4] ?? 0;
+    this.begin();
   }
 
   /** @throws RangeError when the layout has no such slot; Error when the program was not built. */
@@ -74,18 +74,30 @@ export class RelayEngine {
     return this.#words[(this.#sockets + socket * SOCKET_SIZE + SOCKET_FAMILY) / 4] === 6 ? 6 : 4;
   }
 
-  /** As {@link Engine.prepareReceive}, and {@link Engine.receiveMessagesAddress}. */
-  prepareReceive(family: AddressFamily): void {
-    this.#engine.prepareReceive(family);
+  /** Begins a batch. What the last one had to send has been sent. */
+  begin(): void {
+    this.#exports.beginRelayBatch(this.#region);
   }
 
-  receiveMessagesAddress(family: AddressFamily): number {
-    return this.#engine.receiveMessagesAddress(family);
+  /** Prepares to receive at `receiveAddress`; returns how many messages there is room for. 0: send, and begin another batch. */
+  prepareReceive(family: AddressFamily): number {
+    return this.#exports.prepareRelayReceive(this.#region, family);
   }
 
-  /** Handles the first `count` messages that came to a socket; returns the number of runs to send, before anything else is received. */
-  relay(socket: number, count: number, now: Instant): number {
-    return this.#exports.relayDatagrams(this.#region, this.#relay, socket, count, now);
+  /** Address of the headers to receive into. */
+  receiveAddress(family: AddressFamily): number {
+    const used = this.#words[(this.#region + IN_MESSAGES) / 4] ?? 0;
+    return this.#engine.receiveMessagesAddress(family) + used * MMSGHDR_SIZE;
+  }
+
+  /** Handles the next `count` messages of the batch, which came to a socket. */
+  relay(socket: number, count: number, now: Instant): void {
+    this.#exports.relayDatagrams(this.#region, this.#relay, socket, count, now);
+  }
+
+  /** Runs that the batch has to send. */
+  get runs(): number {
+    return this.#words[(this.#region + OUT_RUNS) / 4] ?? 0;
   }
 
   /** Chooses the run that the following speak of. */

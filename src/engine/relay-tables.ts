@@ -8,6 +8,8 @@ import {
   CHANNEL_CLIENT_NAME_LENGTH,
   CHANNEL_CLIENT_SOCKET,
   CHANNEL_ENTRY_SIZE,
+  CHANNEL_MEETING_KEY,
+  CHANNEL_MEETS,
   CHANNEL_NUMBER,
   CHANNEL_PEER_KEY,
   CHANNEL_PEER_NAME,
@@ -27,7 +29,7 @@ import {
   SOCKET_PORT,
   SOCKET_SIZE,
 } from "../../assembly/relay/records.js";
-import type { AddressFamily, SocketAddress } from "../base/address.js";
+import { type AddressFamily, type IpAddress, SocketAddress } from "../base/address.js";
 import { createLayout, createMemory, type Layout } from "./layout.js";
 import { type EngineExports, instantiate } from "./module.js";
 import { Reclaimer, SlotPool } from "./slots.js";
@@ -68,6 +70,8 @@ export interface RelayChannel {
   readonly number: number;
   readonly peer: SocketAddress;
   readonly allocationPort: number;
+  /** Where peers of the same IP version see the allocation. If the peer has the same address, it is an allocation of this relay. */
+  readonly relayedIp: IpAddress | undefined;
   /** Numbers of the sockets from which to send to client and peer. */
   readonly clientSocket: number;
   readonly peerSocket: number;
@@ -170,11 +174,15 @@ export class RelayTables {
   addChannel(channel: RelayChannel): number | undefined {
     const slot = this.#channelSlots.take();
     if (slot === undefined) return undefined;
-    const { client, number, peer, allocationPort, clientSocket, peerSocket } = channel;
+    const { client, number, peer, allocationPort, relayedIp, clientSocket, peerSocket } = channel;
     const record = this.#channels + slot * CHANNEL_SIZE;
     this.#bytes.fill(0, record, record + CHANNEL_SIZE);
     this.#writeKey(record + CHANNEL_CLIENT_KEY, client, number);
     this.#writeKey(record + CHANNEL_PEER_KEY, peer, allocationPort);
+    if (relayedIp?.equals(peer.ip) === true) {
+      this.#view.setUint32(record + CHANNEL_MEETS, 1, true);
+      this.#writeKey(record + CHANNEL_MEETING_KEY, new SocketAddress(relayedIp, allocationPort), peer.port);
+    }
     this.#view.setUint16(record + CHANNEL_NUMBER, number);
     this.#view.setUint32(record + CHANNEL_CLIENT_SOCKET, clientSocket, true);
     this.#view.setUint32(record + CHANNEL_PEER_SOCKET, peerSocket, true);

@@ -7,6 +7,7 @@ import {
   createHmac,
   createPrivateKey,
   createPublicKey,
+  createSecretKey,
   diffieHellman,
   type KeyObject,
   randomBytes,
@@ -96,7 +97,8 @@ export const nodeCrypto: Crypto = {
   },
 
   hmacSha1(key, message) {
-    return new Uint8Array(createHmac("sha1", key).update(message).digest());
+    // Node 24 finds out by an exception that bytes are no key object: four times as slow as with one.
+    return new Uint8Array(createHmac("sha1", createSecretKey(key)).update(message).digest());
   },
 
   md5(message) {

@@ -14,6 +14,9 @@ const PATIENCE = 5_000;
 
 const LOOPBACK = { 4: "127.0.0.1", 6: "::1" } as const;
 
+/** Where peers see allocations. It is no address of this host's (RFC 5737): a relay behind a NAT is in the same situation. */
+const PUBLIC_IP = IpAddress.fromBytes(Uint8Array.of(192, 0, 2, 77));
+
 /** An end: a socket, and what it has received. */
 class End {
   readonly socket: Socket;
@@ -85,6 +88,8 @@ let listenPort: number;
 before(async () => {
   relay = await RelayDatapath.start({
     config: { sockets: 8, channels: 4 },
+    // Nothing that is sent there by way of the kernel arrives.
+    relayedIps: [PUBLIC_IP],
     handler: {
       fromClient: (client, data) => toMain.push(`client ${client.port} ${Buffer.from(data).toString("hex")}`),
       fromPeer: (port, peer, data) => toMain.push(`peer ${port} ${peer.port} ${Buffer.from(data).toString("latin1")}`),
@@ -152,6 +157,49 @@ test("a burst of datagrams arrives complete and in order, both ways", async () =
   relay.closePort(port);
 });
 
+test("clients whose allocations are each other's peers: data does not leave the relay, in bursts and in order", async () => {
+  const ports = [freePort(), freePort()] as const;
+  const clients = [await End.open(4), await End.open(4)] as const;
+  const channels = ports.map((port, i) => {
+    relay.openPort(port, [4]);
+    return {
+      client: clients[i === 0 ? 0 : 1].address,
+      channel: 0x4000 + i,
+      peer: new SocketAddress(PUBLIC_IP, ports[i === 0 ? 1 : 0]),
+      allocationPort: port,
+    };
+  });
+  const start = relay.relayedBytes;
+  const [first, second] = channels;
+  assert.ok(first !== undefined && second !== undefined);
+  assert.equal(relay.bindChannel(first), true);
+  // The other allocation has no channel to this one: its client is told by an indication, or not at all. That is for the kernel to deliver.
+  clients[0].send(4, listenPort, channelData(0x4000, Buffer.from("too early")));
+  await until(() => relay.relayedBytes > start);
+  assert.equal(relay.bindChannel(second), true);
+  const before = relay.relayedBytes;
+  const burst = Array.from({ length: 40 }, (_, i) => Buffer.alloc(i % 7 === 0 ? 800 : 1200, `datagram ${i} `));
+  for (const data of burst) {
+    clients[0].send(4, listenPort, channelData(0x4000, data));
+    clients[1].send(4, listenPort, channelData(0x4001, data));
+  }
+  for (const [i, client] of clients.entries()) {
+    const received = await client.take(burst.length);
+    assert.deepEqual(
+      received.map(({ data }) => data),
+      burst.map((data) => channelData(0x4000 + i, data)),
+    );
+    assert.ok(received.every(({ from }) => from === listenPort));
+  }
+  // Each allocation relays it, as it would by way of the kernel.
+  assert.equal(relay.relayedBytes - before, 4 * burst.reduce((sum, { length }) => sum + length, 0));
+  relay.unbindChannel(second);
+  clients[0].send(4, listenPort, channelData(0x4000, Buffer.from("too late")));
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  assert.deepEqual(clients[1].received, []);
+  for (const port of ports) relay.closePort(port);
+});
+
 test("binding requests are answered by the worker; other requests and data that no channel explains go to the main thread", async () => {
   const client = await End.open(4);
   const peer = await End.open(4);
@@ -203,8 +251,11 @@ test("a channel that is unbound forwards no more, and full tables say so", async
   peer.send(4, port, Buffer.from("c"));
   await until(() => toMain.length > 1);
   assert.equal(peer.received.length + client.received.length, 0);
-  for (let i = 0; i < 4; i++)
-    assert.equal(relay.bindChannel({ ...channel, channel: 0x4100 + i, peer: socketAddress("127.0.0.1", 9 + i) }), true);
+  // The one that was removed is free when the worker has moved on.
+  for (let i = 0; i < 4; i++) {
+    const next = { ...channel, channel: 0x4100 + i, peer: socketAddress("127.0.0.1", 9 + i) };
+    await until(() => relay.bindChannel(next));
+  }
   assert.equal(relay.bindChannel({ ...channel, channel: 0x4200, peer: socketAddress("127.0.0.1", 99) }), false);
   relay.closePort(port);
   // What was removed is free again when the worker has moved on.

@@ -6,6 +6,7 @@ import { MINUTE, SECOND } from "../../src/base/time.js";
 import {
   ErrorCodeAttribute,
   Lifetime,
+  MessageIntegrity,
   Nonce,
   Realm,
   XorMappedAddress,
@@ -131,6 +132,34 @@ test("repeated: a 401 that comes ten times while the Allocate with its nonce is 
   for (let i = 0; i < 10; i++) assert.equal(link.receive(challenge), true);
   assert.equal(link.sent("allocate").length, 2);
   assert.equal(link.allocation.failure, undefined);
+});
+
+test("RFC 8489, 9.2.4: a relay that refuses what is signed without a nonce, as coturn does, is asked once more unsigned, and gives one", () => {
+  const link = new AllocationLink();
+  link.fate = (request) => {
+    const isEarly = request.what === "allocate" && request.message.has(MessageIntegrity) && !request.message.has(Nonce);
+    return isEarly ? { answer: link.error(request, 400, { signed: false }) } : "deliver";
+  };
+  link.do((allocation, now) => allocation.restart(now));
+  link.take();
+  link.do((allocation, now) => allocation.restart(now));
+  link.run(SECOND);
+  const sent = link.sent("allocate").map(({ message }) => [message.has(MessageIntegrity), message.has(Nonce)]);
+  assert.deepEqual(sent.slice(-3), [
+    [true, false],
+    [false, false],
+    [true, true],
+  ]);
+  assert.ok(link.allocation.hasAllocation);
+  // One that finds the unsigned request bad too has had its say.
+  const other = new AllocationLink();
+  other.fate = (request) =>
+    request.what === "allocate" ? { answer: other.error(request, 400, { signed: false }) } : "deliver";
+  other.do((allocation, now) => allocation.restart(now));
+  other.take();
+  other.do((allocation, now) => allocation.restart(now));
+  other.run(SECOND);
+  assert.equal(other.sent("allocate").length, 2);
 });
 
 test("reordered: 401 to both transmissions of the first Allocate, the second after the nonce is known: it is old news", () => {

@@ -8,6 +8,7 @@
 //   running ──SIGTERM──► leaving: the portal is told; nobody new comes; what is relayed goes on ──no allocation left──► ended
 //                                                                            └──SIGTERM again──► ended
 
+import { setPriority } from "node:os";
 import { type AddressFamily, type IpAddress, SocketAddress } from "../../base/address.js";
 import type { Random } from "../../base/random.js";
 import { type Duration, SECOND } from "../../base/time.js";
@@ -38,6 +39,8 @@ import { formatThroughput } from "./throughput.js";
 export const RELAY_TARGET = "relay";
 /** Time between two lines of statistics (spec 03, section 4.4). */
 const STATISTICS_INTERVAL: Duration = 10 * SECOND;
+/** Nice value of the thread that answers requests, as against 0: a quarter of a processor at least. */
+const CONTROL_PRIORITY = 5;
 /** How often a relay that is leaving looks whether it may go. */
 const LEAVING_INTERVAL: Duration = 100;
 
@@ -139,6 +142,7 @@ class Relay implements RunningRelay {
     };
     const locals = { 4: local(4), 6: local(6) };
     const datapath = await RelayDatapath.start({
+      relayedIps: [publicIpv4, publicIpv6].filter((address) => address !== undefined),
       handler: {
         fromClient: (client, data) => {
           const to = locals[client.family];
@@ -152,6 +156,9 @@ class Relay implements RunningRelay {
       onFailure: (error) => this.#end({ message: error.message }),
     });
     this.#datapath = datapath;
+    // Of this thread alone: the worker has begun with the priority of the process, and goes first when there are not enough processors. Requests
+    // may wait, what is relayed may not, and who sends requests only to keep the relay busy takes from others' requests and not from their data.
+    setPriority(CONTROL_PRIORITY);
     for (const family of [4, 6] as const) if (locals[family] !== undefined) datapath.listen(family, listenPort);
     this.#log.info(`Listening for incoming traffic on UDP port ${listenPort}`);
     this.#reportThroughput();

@@ -65,6 +65,8 @@ export interface UdpOptions {
   readonly families?: readonly AddressFamily[];
   /** `false`: neither segmentation nor coalescing by the kernel (comparison, tests). Default `true`: whatever the kernel offers. */
   readonly offloads?: boolean;
+  /** Receive buffer to ask for, in bytes. Default: {@link RECEIVE_BUFFER_SIZE}. */
+  readonly receiveBuffer?: number;
 }
 
 /** The sockets of one family. */
@@ -175,7 +177,7 @@ function bindFamily(family: AddressFamily, port: number, options: UdpOptions): U
       fds.push(fd);
       // The first socket is bound before it shares the port, so that a port that somebody else shares is still an error.
       if (i > 0) setInteger(fd, SOL_SOCKET, SO_REUSEPORT, 1, "SO_REUSEPORT");
-      configure(fd, family, options.mark);
+      configure(fd, family, options);
       segmentation &&= supports(fd, UDP_SEGMENT, 0);
       coalescing &&= supports(fd, UDP_GRO, 1);
       actualPort = bindWildcard(fd, family, actualPort);
@@ -202,7 +204,8 @@ function openSocket(family: AddressFamily): number {
   return check(socket(addressFamilyNumber(family), type, 0), `socket IPv${family} UDP`);
 }
 
-function configure(fd: number, family: AddressFamily, mark: number | undefined): void {
+function configure(fd: number, family: AddressFamily, options: UdpOptions): void {
+  const { mark, receiveBuffer = RECEIVE_BUFFER_SIZE } = options;
   if (family === 4) {
     setInteger(fd, IPPROTO_IP, IP_PKTINFO, 1, "IP_PKTINFO");
     setInteger(fd, IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE, "IP_MTU_DISCOVER");
@@ -212,7 +215,7 @@ function configure(fd: number, family: AddressFamily, mark: number | undefined):
     setInteger(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE, "IPV6_MTU_DISCOVER");
   }
   if (mark !== undefined) markSocket(fd, mark);
-  setBufferSize(fd, SO_RCVBUFFORCE, SO_RCVBUF, RECEIVE_BUFFER_SIZE, "SO_RCVBUF");
+  setBufferSize(fd, SO_RCVBUFFORCE, SO_RCVBUF, receiveBuffer, "SO_RCVBUF");
   setBufferSize(fd, SO_SNDBUFFORCE, SO_SNDBUF, SEND_BUFFER_SIZE, "SO_SNDBUF");
 }
 

@@ -364,7 +364,8 @@ export class Allocation implements StateMachine<AllocationEvent> {
     const { request, server } = pending;
     const { username, realm } = this.#credentials;
     const nonce = this.#nonce;
-    const authentication = request.type === "binding" ? undefined : { username, realm, nonce, key: this.#key };
+    const isPlain = request.type === "binding" || (nonce === undefined && pending.needsNonce);
+    const authentication = isPlain ? undefined : { username, realm, nonce, key: this.#key };
     const transactionId = this.#random.bytes(TRANSACTION_ID_LENGTH);
     const payload = encodeRequest(request, transactionId, this.#software, authentication, this.#crypto);
     this.#byTransaction.set(pending.handleSent(transactionId, authentication && nonce, now), pending);
@@ -479,6 +480,12 @@ export class Allocation implements StateMachine<AllocationEvent> {
     if ((isChallenge || code === 401) && pending.nonce !== nonce) return;
     if (isChallenge) {
       this.#handleChallenge(pending, message, now);
+      return;
+    }
+    if (code === 400 && nonce === undefined && pending.request.type !== "binding" && !pending.needsNonce) {
+      pending.needsNonce = true;
+      pending.restart();
+      this.#transmit(pending, now);
       return;
     }
     this.#forget(pending);

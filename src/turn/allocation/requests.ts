@@ -112,6 +112,8 @@ export class PendingRequest {
   readonly server: SocketAddress;
   /** Answers that asked for another nonce. */
   challenges = 0;
+  /** The relay refuses what is signed before it has given a nonce (RFC 8489, section 9.2.4; coturn does): then not until it has. */
+  needsNonce = false;
   /** All transmissions: the answer to any is the answer. */
   readonly transmissions: Transmission[] = [];
   #sent = 0;

@@ -4,7 +4,7 @@
 //   permission  5 min after it was last installed ──► gone
 
 import type { AddressFamily, IpAddress, SocketAddress } from "../../base/address.js";
-import { type Duration, earliest, type Instant, MINUTE } from "../../base/time.js";
+import { type Duration, earliest, type Instant, MINUTE, SECOND } from "../../base/time.js";
 
 /** How long a channel lasts (RFC 8656, section 12). */
 export const CHANNEL_LIFETIME: Duration = 10 * MINUTE;
@@ -23,6 +23,14 @@ export interface ServerChannel {
   isBound: boolean;
 }
 
+/** What an allocation has with peers. Most of those that wait for a need that never comes have nothing, and cost no maps. */
+interface Peers {
+  readonly byNumber: Map<number, ServerChannel>;
+  readonly byPeer: Map<string, ServerChannel>;
+  /** By peer address: until when. */
+  readonly permissions: Map<string, Instant>;
+}
+
 /** Why a channel cannot be bound: number or peer is in use with another one. */
 export type ChannelConflict = "conflict";
 
@@ -37,11 +45,9 @@ export class ServerAllocation {
   expiresAt: Instant;
   /** Of the request that made it, for its repetitions. */
   readonly transaction: string;
-  response: Uint8Array = new Uint8Array();
-  readonly #byNumber = new Map<number, ServerChannel>();
-  readonly #byPeer = new Map<string, ServerChannel>();
-  /** By peer address: until when. */
-  readonly #permissions = new Map<string, Instant>();
+  /** What that request was granted, in seconds. */
+  readonly lifetime: number;
+  #peers: Peers | undefined;
 
   constructor(fields: {
     readonly client: SocketAddress;
@@ -49,7 +55,8 @@ export class ServerAllocation {
     readonly username: string;
     readonly port: number;
     readonly families: readonly AddressFamily[];
-    readonly expiresAt: Instant;
+    readonly now: Instant;
+    readonly lifetime: number;
     readonly transaction: string;
   }) {
     this.client = fields.client;
@@ -57,78 +64,89 @@ export class ServerAllocation {
     this.username = fields.username;
     this.port = fields.port;
     this.families = fields.families;
-    this.expiresAt = fields.expiresAt;
+    this.lifetime = fields.lifetime;
+    this.expiresAt = fields.now + fields.lifetime * SECOND;
     this.transaction = fields.transaction;
   }
 
   /** Channels that forward. */
   get boundChannels(): readonly ServerChannel[] {
-    return [...this.#byNumber.values()].filter(({ isBound }) => isBound);
+    return [...(this.#peers?.byNumber.values() ?? [])].filter(({ isBound }) => isBound);
   }
 
   /** Binds a channel, or binds it again. */
   bind(number: number, peer: SocketAddress, now: Instant): ServerChannel | ChannelConflict {
-    const ofNumber = this.#byNumber.get(number);
-    const ofPeer = this.#byPeer.get(peer.key);
+    const { byNumber, byPeer } = this.#withPeers();
+    const ofNumber = byNumber.get(number);
+    const ofPeer = byPeer.get(peer.key);
     if (ofNumber !== ofPeer) return "conflict";
     const channel = ofNumber ?? { number, peer, expiresAt: now, isBound: true };
     channel.expiresAt = now + CHANNEL_LIFETIME;
     channel.isBound = true;
-    this.#byNumber.set(number, channel);
-    this.#byPeer.set(peer.key, channel);
+    byNumber.set(number, channel);
+    byPeer.set(peer.key, channel);
     return channel;
   }
 
   /** The channel that forwards to and from a peer. */
   channelOf(peer: SocketAddress): ServerChannel | undefined {
-    const channel = this.#byPeer.get(peer.key);
+    const channel = this.#peers?.byPeer.get(peer.key);
     return channel?.isBound === true ? channel : undefined;
   }
 
   /** The channel that forwards under a number. */
   channel(number: number): ServerChannel | undefined {
-    const channel = this.#byNumber.get(number);
+    const channel = this.#peers?.byNumber.get(number);
     return channel?.isBound === true ? channel : undefined;
   }
 
   /** Whether {@link permit} would find room. */
   hasRoomFor(ip: IpAddress): boolean {
-    return this.#permissions.has(ip.key) || this.#permissions.size < MAX_PERMISSIONS;
+    const permissions = this.#peers?.permissions;
+    return permissions === undefined || permissions.has(ip.key) || permissions.size < MAX_PERMISSIONS;
   }
 
   /** Lets a peer's address send, from any port. @returns false when there are too many. */
   permit(ip: IpAddress, now: Instant): boolean {
     if (!this.hasRoomFor(ip)) return false;
-    this.#permissions.set(ip.key, now + PERMISSION_LIFETIME);
+    this.#withPeers().permissions.set(ip.key, now + PERMISSION_LIFETIME);
     return true;
   }
 
   isPermitted(ip: IpAddress, now: Instant): boolean {
-    return (this.#permissions.get(ip.key) ?? Number.NEGATIVE_INFINITY) > now;
+    return (this.#peers?.permissions.get(ip.key) ?? Number.NEGATIVE_INFINITY) > now;
   }
 
   /** Ends what is due. @returns channels that forward no more. */
   expire(now: Instant): readonly ServerChannel[] {
     const unbound: ServerChannel[] = [];
-    for (const channel of this.#byNumber.values()) {
+    if (this.#peers === undefined) return unbound;
+    const { byNumber, byPeer, permissions } = this.#peers;
+    for (const channel of byNumber.values()) {
       if (channel.isBound && channel.expiresAt <= now) {
         channel.isBound = false;
         unbound.push(channel);
       }
       if (channel.isBound || channel.expiresAt + CHANNEL_COOL_DOWN > now) continue;
-      this.#byNumber.delete(channel.number);
-      this.#byPeer.delete(channel.peer.key);
+      byNumber.delete(channel.number);
+      byPeer.delete(channel.peer.key);
     }
-    for (const [key, until] of this.#permissions) if (until <= now) this.#permissions.delete(key);
+    for (const [key, until] of permissions) if (until <= now) permissions.delete(key);
+    if (byNumber.size === 0 && permissions.size === 0) this.#peers = undefined;
     return unbound;
   }
 
   /** When {@link expire}, or the end of the allocation, is due next. */
   get deadline(): Instant {
     let next: Instant = this.expiresAt;
-    for (const { isBound, expiresAt } of this.#byNumber.values())
+    if (this.#peers === undefined) return next;
+    for (const { isBound, expiresAt } of this.#peers.byNumber.values())
       next = earliest(next, isBound ? expiresAt : expiresAt + CHANNEL_COOL_DOWN) ?? next;
-    for (const until of this.#permissions.values()) next = earliest(next, until) ?? next;
+    for (const until of this.#peers.permissions.values()) next = earliest(next, until) ?? next;
     return next;
+  }
+  #withPeers(): Peers {
+    this.#peers ??= { byNumber: new Map(), byPeer: new Map(), permissions: new Map() };
+    return this.#peers;
   }
 }

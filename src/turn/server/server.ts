@@ -309,8 +309,8 @@ export class TurnServer implements StateMachine<TurnServerEvent> {
     const { message, client, local, now } = request;
     if (existing !== undefined) {
       if (existing.transaction === message.transactionKey && existing.username === user.username) {
-        // A repetition: the first answer was lost, or is still on its way.
-        this.#send(existing, existing.response);
+        // A repetition: the first answer was lost, or is still on its way. It has the same answer.
+        this.#grant(request, user, existing);
         return undefined;
       }
       return failure(isStranger(user, existing) ? ErrorCode.WrongCredentials : ErrorCode.AllocationMismatch);
@@ -331,14 +331,14 @@ export class TurnServer implements StateMachine<TurnServerEvent> {
     const port = this.#allocations.size < total ? this.#openPort(families, evenPort !== undefined) : undefined;
     if (port === undefined) return failure(ErrorCode.InsufficientCapacity);
 
-    const lifetime = lifetimeOf(message);
     const allocation = new ServerAllocation({
       client,
       local,
       username: user.username,
       port,
       families,
-      expiresAt: now + lifetime * SECOND,
+      now,
+      lifetime: lifetimeOf(message),
       transaction: message.transactionKey,
     });
     this.#allocations.set(client.key, allocation);
@@ -347,17 +347,21 @@ export class TurnServer implements StateMachine<TurnServerEvent> {
     this.#bySource.set(client.ip.key, ofSource + 1);
     this.#deadlines.set(allocation, allocation.deadline);
     this.#events.push({ type: "allocation-created", client, port, username: user.username });
-    const add = (answer: StunBuilder) => {
+    this.#count("allocate");
+    this.#grant(request, user, allocation);
+    return undefined;
+  }
+
+  /** Answers the request that has made an allocation. */
+  #grant(request: Request, user: User, { client, port, families, lifetime }: ServerAllocation): void {
+    const answer = this.#answer(request, "success", user, (message) => {
       for (const family of families) {
         const ip = this.#publicAddress(family);
-        if (ip !== undefined) answer.add(XorRelayedAddress, new SocketAddress(ip, port));
+        if (ip !== undefined) message.add(XorRelayedAddress, new SocketAddress(ip, port));
       }
-      answer.add(XorMappedAddress, client).add(Lifetime, lifetime);
-    };
-    allocation.response = this.#answer(request, "success", user, add);
-    this.#count("allocate");
-    this.#send(allocation, allocation.response);
-    return undefined;
+      message.add(XorMappedAddress, client).add(Lifetime, lifetime);
+    });
+    this.#transmit(request, answer);
   }
 
   /** The IP versions of an allocation (spec 03, section 3.6, item 4), or why there is none. */
