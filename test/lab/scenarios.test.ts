@@ -57,3 +57,12 @@ describe("laboratory", { skip: routerSkip }, () => {
     });
   }
 });
+
+describe("laboratory, with coturn's turnserver as the only relay", { skip: routerSkip }, () => {
+  for (const scenario of scenarios.filter(({ name }) => name === "relayed-curl" || name === "direct-becomes-relayed")) {
+    test(scenario.name, { skip: whyNot(scenario, "coturn") ?? false }, async () => {
+      const result = await runScenario(scenario, { relayKind: "coturn" });
+      assert.equal(result.outcome, "passed", describeFailure(result));
+    });
+  }
+});
