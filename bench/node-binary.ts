@@ -48,9 +48,22 @@ function install(version: string, progress: (line: string) => void): NodeBinary 
   if (!existsSync(file)) {
     progress(`installing Node ${version} (${name}) in ${folder}`);
     mkdirSync(folder, { recursive: true });
-    const args = ["install", "--prefix", folder, "--no-save", "--no-audit", "--no-fund", "--ignore-scripts"];
+    const args = [
+      "install",
+      "--prefix",
+      folder,
+      "--no-save",
+      "--no-audit",
+      "--no-fund",
+      "--ignore-scripts",
+      "--loglevel=error",
+    ];
     const { status, stderr } = spawnSync("npm", [...args, `${name}@${version}`], { encoding: "utf8" });
-    if (status !== 0) throw new Error(`Node ${version} cannot be installed: ${stderr.trim().split("\n").at(-1)}`);
+    if (status !== 0) {
+      // npm's first line of an error is a code, the second says what it means.
+      const reason = stderr.match(/^npm error .*$/gm)?.[1] ?? stderr.trim();
+      throw new Error(`Node ${version} cannot be installed: ${reason}`);
+    }
   }
   return describe(file);
 }

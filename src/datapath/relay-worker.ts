@@ -4,10 +4,10 @@ import { release } from "node:os";
 import { RelayEngine } from "../engine/relay-engine.js";
 import type { RelayLayout } from "../engine/relay-tables.js";
 import type { SharedMemory } from "../engine/webassembly.js";
-import { monotonicNow } from "../system/clock.js";
 import { EpollWaiter } from "../system/linux/epoll.js";
 import { clearEventCounter } from "../system/linux/eventfd.js";
 import { addressOf, allocate } from "../system/linux/libc.js";
+import { monotonicClock } from "../system/linux/monotonic-clock.js";
 import { segmentationIsSound } from "../system/linux/udp.js";
 import { WorkerControl } from "./control-block.js";
 import { linuxIo } from "./io.js";
@@ -33,15 +33,13 @@ export default async function relayWorker(task: RelayTask & WorkerTaskBase): Pro
   const engine = await RelayEngine.create({ memory, layout, slot: index + 1, hostBase });
   engine.setSegmentationOffload(segmentationIsSound(release()));
   const scratch = allocate(8);
-  // As in worker.ts: the program's clock without its allocations.
-  const clockOffset = monotonicNow() - performance.now();
   const loop = new RelayLoop({
     engine,
     io: linuxIo,
     waiter: new EpollWaiter(task.epollFd, EVENTS),
     control: new WorkerControl(task.block, index, task.workers),
     clearWake: () => clearEventCounter(task.wakeFd, scratch.address),
-    now: () => performance.now() + clockOffset,
+    now: monotonicClock(),
     signalExceptions: signalExceptions(memory, layout.engine),
   });
   loop.run();

@@ -19,6 +19,7 @@ import {
 import type { AddressFamily } from "../base/address.js";
 import type { Instant } from "../base/time.js";
 import { Engine } from "./engine.js";
+import { HostAddresses } from "./host-addresses.js";
 import { type EngineExports, instantiate } from "./module.js";
 import type { RelayLayout } from "./relay-tables.js";
 import type { SharedMemory } from "./webassembly.js";
@@ -40,7 +41,7 @@ export class RelayEngine {
   readonly #region: number;
   readonly #relay: number;
   readonly #sockets: number;
-  readonly #hostBase: number;
+  readonly #addresses: HostAddresses;
   readonly #words: Int32Array;
   #run = 0;
 
@@ -50,7 +51,7 @@ export class RelayEngine {
     this.#exports = exports;
     this.#region = region;
     this.#relay = layout.relay;
-    this.#hostBase = hostBase;
+    this.#addresses = new HostAddresses(hostBase);
     this.#words = new Int32Array(memory.buffer);
     this.#sockets = this.#words[(layout.relay + RELAY_SOCKETS) / 4] ?? 0;
     this.begin();
@@ -119,7 +120,7 @@ export class RelayEngine {
 
   /** Address of a message to send. */
   messageAddress(i: number): number {
-    return this.#hostBase + this.#exports.relayMessage(this.#region, i);
+    return this.#addresses.at(this.#exports.relayMessage(this.#region, i));
   }
 
   /** Makes a message that the kernel does not segment several, at `splitAddress`; returns their number. */
@@ -128,7 +129,7 @@ export class RelayEngine {
   }
 
   get splitAddress(): number {
-    return this.#hostBase + this.#region + TRANSMIT_4 + SPLIT_HEADERS;
+    return this.#addresses.at(this.#region + TRANSMIT_4 + SPLIT_HEADERS);
   }
 
   /** As the methods of {@link Engine} of these names. */

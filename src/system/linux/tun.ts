@@ -152,7 +152,7 @@ function openAdvice(): string | undefined {
       return "the kernel has no tun driver; try: modprobe tun";
     case Errno.EACCES:
     case Errno.EPERM:
-      return "no access to the tun driver; in a container it must be passed in as a device";
+      return "no access to the tun driver: that takes root or CAP_NET_ADMIN, and in a container the device must be passed in";
     default:
       return undefined;
   }

@@ -46,7 +46,7 @@ const KNOWN: readonly Attribute<unknown>[] = [
   XorMappedAddress,
   XorPeerAddress,
   XorRelayedAddress,
-].map((attribute: Attribute<unknown>) => attribute);
+];
 
 /** FINGERPRINT may be there, and is not looked at (spec 03, section 1.6). */
 const KNOWN_TYPES: ReadonlySet<number> = new Set([Fingerprint.type, ...KNOWN.map(({ type }) => type)]);
