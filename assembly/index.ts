@@ -16,7 +16,7 @@ export { outbound, sealForPeer } from "./outbound";
 export { prepareReceive } from "./receive";
 export { relayDatagrams } from "./relay/forward";
 export { beginRelayBatch, prepareRelayReceive, relayMessage, relayRun, splitRelayed } from "./relay/output";
-export { insertChannel, removeChannel } from "./relay/table";
+export { insertChannel, insertClient, removeChannel, removeClient } from "./relay/table";
 export { finishSealing } from "./seal";
 export { insertPrefix, removePrefix, setPrefixLength } from "./tables/prefix";
 export { lookupRoute } from "./tables/routes";

@@ -48,20 +48,22 @@ import {
   CHANNEL_PEER_NAME,
   CHANNEL_PEER_NAME_LENGTH,
   CHANNEL_PEER_SOCKET,
+  CLIENT_REQUESTS,
+  CLIENTS_BUDGET,
   IN_MESSAGES,
   OTHER_BUDGET,
   OUT_MESSAGES,
   OUT_OPEN,
   RELAY_SEGMENTS,
   RELAY_SOCKETS,
-  REQUEST_BUDGET,
   SOCKET_FAMILY,
   SOCKET_FD,
   SOCKET_IS_ALLOCATION,
   SOCKET_PORT,
   SOCKET_SIZE,
+  STRANGERS_BUDGET,
 } from "./records";
-import { channelOfClient, channelOfPeer, channelThatMeets } from "./table";
+import { channelOfClient, channelOfPeer, channelThatMeets, recordOfClient } from "./table";
 
 /** First bytes of channel data: numbers up to 0x7fff, as older clients choose them (RFC 5766, section 11; RFC 8656 stops at 0x4fff). */
 const FIRST_CHANNEL: u32 = 0x40;
@@ -74,11 +76,19 @@ const MSG_TRUNC: u32 = 0x20;
 const OTHER_RATE: f64 = 20_000;
 const OTHER_BURST: f64 = 2_000;
 /**
- * Requests and indications per second, and at once, that the main thread is given: it needs a tenth of a processor for them. A thousand new
- * allocations a second are two thousand requests.
+ * Requests and indications per second, and at once, that the main thread is given of clients that have an allocation, and of each: it renews
+ * allocation, permissions and channels every few minutes. Who has none yet cannot keep them from it, nor can one of them the others.
  */
-const REQUEST_RATE: f64 = 4_000;
-const REQUEST_BURST: f64 = 8_000;
+const CLIENTS_RATE: f64 = 4_000;
+const CLIENTS_BURST: f64 = 8_000;
+const CLIENT_RATE: f64 = 100;
+const CLIENT_BURST: f64 = 400;
+/**
+ * The same of strangers. At once: what some thousand clients send who come all together, two requests each. Per second: what the main thread
+ * handles in a twentieth of a processor, because nobody pays for them, and who is relayed wants the rest.
+ */
+const STRANGERS_RATE: f64 = 1_000;
+const STRANGERS_BURST: f64 = 12_000;
 /** Answers to binding requests, per second and at once, for one source: as the TURN server's limit (src/turn/server/source-limit.ts). */
 const BINDING_RATE: f64 = 50;
 const BINDING_BURST: f64 = 200;
@@ -151,7 +161,7 @@ function fromClient(
 ): void {
   const first: u32 = length == 0 ? 0xff : load<u8>(datagram);
   if (first <= 3) {
-    fromClientStun(region, socket, record, header, aux, datagram, length);
+    fromClientStun(region, relay, socket, record, header, aux, datagram, length);
     return;
   }
   if (first < FIRST_CHANNEL || first > LAST_CHANNEL || length < CHANNEL_HEADER_SIZE) {
@@ -205,6 +215,7 @@ function toClient(region: u32, relay: u32, channel: u32, data: u32, length: u32)
 
 function fromClientStun(
   region: u32,
+  relay: u32,
   socket: u32,
   record: u32,
   header: u32,
@@ -217,11 +228,10 @@ function fromClientStun(
     drop(region, Drop.MalformedDatagram, 1);
     return;
   }
-  const now = load<f64>(region, NOW);
   const isBinding = isPlainBinding(datagram, length);
   const may = isBinding
-    ? spend(budgetOfSource(region, aux), BINDING_RATE, BINDING_BURST, now)
-    : spend(region + REQUEST_BUDGET, REQUEST_RATE, REQUEST_BURST, now);
+    ? spend(budgetOfSource(region, aux), BINDING_RATE, BINDING_BURST, load<f64>(region, NOW))
+    : mayRequest(region, relay, aux);
   if (!may) {
     drop(region, Drop.HandshakeFlood, 1);
     return;
@@ -248,6 +258,18 @@ function fromClientStun(
   else v128.store(answer, v128.xor(v128.load(aux + AUX_NAME, 8), v128.load(datagram, 4)), 28);
   addVector(region, message, answer, 28 + addressLength);
   store<u32>(region, 0, OUT_OPEN);
+}
+
+/** Whether the main thread can bear another request of this client. */
+function mayRequest(region: u32, relay: u32, aux: u32): bool {
+  const now = load<f64>(region, NOW);
+  const client = recordOfClient(relay, aux + AUX_NAME, load<u32>(region, RECEIVE_FAMILY));
+  if (client == 0) return spend(region + STRANGERS_BUDGET, STRANGERS_RATE, STRANGERS_BURST, now);
+  // What one client is refused must not use up what all have together.
+  return (
+    spend(client + CLIENT_REQUESTS, CLIENT_RATE, CLIENT_BURST, now) &&
+    spend(region + CLIENTS_BUDGET, CLIENTS_RATE, CLIENTS_BURST, now)
+  );
 }
 
 /** Whether a datagram that begins with two zero bits has the header of a STUN message of its length. */

@@ -2,7 +2,7 @@
 // "channels"). Compiled twice like assembly/records.ts: plain constants only, no imports. The main thread writes, workers read.
 //
 //    relay header ─► socket records, channel records
-//       clients: hash (client's address, channel number)       ─► channel
+//       clients: hash (client's address, channel number)       ─► channel; with no number, 0: the client itself, if it has an allocation
 //       peers:   hash (allocation's port, peer's address)      ─► channel
 
 // ---- Header: addresses in the shared memory
@@ -45,6 +45,8 @@ export const CHANNEL_MEETS = 68;
 export const CHANNEL_MEETING_KEY = 136;
 export const CHANNEL_CLIENT_NAME = 72;
 export const CHANNEL_PEER_NAME = 104;
+/** A client's budget (assembly/handshake-door.ts) for requests, in the record of the client itself. Only the worker has to do with it. */
+export const CLIENT_REQUESTS = 160;
 export const CHANNEL_SIZE = 192;
 
 // ---- Table entry: u32, number of the channel plus one; 0: none
@@ -67,8 +69,9 @@ export const OUT_OPEN = 816;
 export const IN_MESSAGES = 820;
 /** A budget (assembly/handshake-door.ts) for what the main thread is given besides STUN. */
 export const OTHER_BUDGET = 832;
-/** Another for STUN. */
-export const REQUEST_BUDGET = 848;
+/** Others for requests of clients that have an allocation, and of strangers. */
+export const CLIENTS_BUDGET = 848;
+export const STRANGERS_BUDGET = 864;
 
 /** Messages that a relay receives for a batch, as many as there are buffers, and datagrams of each that it forwards. */
 export const RELAY_MESSAGES = 32;

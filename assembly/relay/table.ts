@@ -19,6 +19,11 @@ export function channelOfClient(relay: u32, name: u32, family: u32, number: u32)
   return lookup(relay, RELAY_CLIENTS, CHANNEL_CLIENT_KEY, name, family, number);
 }
 
+/** The record of a client with this socket address that has an allocation; 0 when there is none. */
+export function recordOfClient(relay: u32, name: u32, family: u32): u32 {
+  return channelOfClient(relay, name, family, 0);
+}
+
 /** The channel of the allocation with this port to the peer with this socket address; 0 when there is none. */
 export function channelOfPeer(relay: u32, name: u32, family: u32, port: u32): u32 {
   return lookup(relay, RELAY_PEERS, CHANNEL_PEER_KEY, name, family, port);
@@ -33,6 +38,16 @@ export function channelThatMeets(relay: u32, key: u32): u32 {
 export function insertChannel(relay: u32, slot: u32): void {
   insert(relay, RELAY_CLIENTS, CHANNEL_CLIENT_KEY, slot);
   insert(relay, RELAY_PEERS, CHANNEL_PEER_KEY, slot);
+}
+
+/** Makes the client in a slot visible. It must not be there yet. */
+export function insertClient(relay: u32, slot: u32): void {
+  insert(relay, RELAY_CLIENTS, CHANNEL_CLIENT_KEY, slot);
+}
+
+/** Hides the client in a slot. */
+export function removeClient(relay: u32, slot: u32): void {
+  remove(relay, RELAY_CLIENTS, CHANNEL_CLIENT_KEY, slot);
 }
 
 /** Hides the channel in a slot. */

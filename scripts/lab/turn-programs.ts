@@ -33,17 +33,15 @@ export async function startTurnServer(
     readonly ipv4: string;
     readonly ipv6?: string;
     readonly node?: string;
-    /** Options of Node for `wirelane relay`. */
-    readonly nodeOptions?: readonly string[];
     /** More arguments for `wirelane relay`. */
     readonly args?: readonly string[];
   },
 ): Promise<TurnServerProcess> {
-  const { ipv4, ipv6, node = process.execPath, nodeOptions = [], args = [] } = options;
+  const { ipv4, ipv6, node = process.execPath, args = [] } = options;
   const child =
     kind === "wirelane"
       ? host.spawn(node, [
-          ...[...nodeOptions, WIRELANE, "relay", "--public-ip4-addr", ipv4],
+          ...[WIRELANE, "relay", "--public-ip4-addr", ipv4],
           ...(ipv6 === undefined ? [] : ["--public-ip6-addr", ipv6]),
           ...["--user", `${USER}:${PASSWORD}`, "--realm", REALM, "--health-check-addr", "127.0.0.1:8080"],
           ...args,

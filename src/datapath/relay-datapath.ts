@@ -77,6 +77,8 @@ export class RelayDatapath {
   /** Sockets of allocations, by port. */
   readonly #allocations = new Map<number, readonly OpenSocket[]>();
   readonly #bySlot = new Map<number, OpenSocket>();
+  /** Slots of clients by port of their allocation. */
+  readonly #clients = new Map<number, number>();
   /** Slots of channels by port of their allocation and by peer. */
   readonly #channels = new Map<number, Map<string, number>>();
   readonly #closing = new Set<OpenSocket>();
@@ -148,8 +150,21 @@ export class RelayDatapath {
     this.#allocations.set(port, sockets);
   }
 
+  /**
+   * Tells the worker whose allocation has this port: the client's requests do not share a limit with those of strangers from now on. @returns
+   * false when the tables are full.
+   */
+  admitClient(port: number, client: SocketAddress): boolean {
+    const slot = this.#tables.addClient(client);
+    if (slot !== undefined) this.#clients.set(port, slot);
+    return slot !== undefined;
+  }
+
   /** Closes it, and ends its channels. */
   closePort(port: number): void {
+    const client = this.#clients.get(port);
+    if (client !== undefined) this.#tables.removeClient(client);
+    this.#clients.delete(port);
     for (const slot of this.#channels.get(port)?.values() ?? []) this.#tables.removeChannel(slot);
     this.#channels.delete(port);
     for (const socket of this.#allocations.get(port) ?? []) this.#close(socket);

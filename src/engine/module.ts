@@ -31,6 +31,8 @@ export interface EngineExports {
   splitRelayed(region: number, i: number): number;
   insertChannel(relay: number, slot: number): void;
   removeChannel(relay: number, slot: number): void;
+  insertClient(relay: number, slot: number): void;
+  removeClient(relay: number, slot: number): void;
   lookupRoute(region: number, family: number, address: number): number;
   insertPrefix(table: number, scope: number, family: number, length: number, address: number, value: number): void;
   removePrefix(table: number, scope: number, family: number, length: number, address: number): void;

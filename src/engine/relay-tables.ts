@@ -39,7 +39,7 @@ import type { SharedMemory } from "./webassembly.js";
 export interface RelayConfig {
   /** Sockets: those of allocations, one or two each, and those that clients write to. */
   readonly sockets: number;
-  /** Channels that workers forward; more go through the main thread. */
+  /** Channels that workers forward, more go through the main thread; and clients, more are treated like strangers. */
   readonly channels: number;
 }
 
@@ -195,6 +195,23 @@ export class RelayTables {
   /** Workers forward a channel no more. */
   removeChannel(slot: number): void {
     this.#exports.removeChannel(this.#layout.relay, slot);
+    this.#reclaimer.retire(() => this.#channelSlots.give(slot));
+  }
+
+  /** Makes workers know a client that has an allocation; returns its slot, `undefined` when there are too many. */
+  addClient(client: SocketAddress): number | undefined {
+    const slot = this.#channelSlots.take();
+    if (slot === undefined) return undefined;
+    const record = this.#channels + slot * CHANNEL_SIZE;
+    this.#bytes.fill(0, record, record + CHANNEL_SIZE);
+    this.#writeKey(record + CHANNEL_CLIENT_KEY, client, 0);
+    this.#exports.insertClient(this.#layout.relay, slot);
+    return slot;
+  }
+
+  /** A client has no allocation any more. */
+  removeClient(slot: number): void {
+    this.#exports.removeClient(this.#layout.relay, slot);
     this.#reclaimer.retire(() => this.#channelSlots.give(slot));
   }
 

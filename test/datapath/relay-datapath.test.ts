@@ -234,6 +234,31 @@ test("binding requests are answered by the worker; other requests and data that 
   relay.closePort(port);
 });
 
+test("strangers' requests are limited together, those of clients with an allocation one by one", async () => {
+  const request = Buffer.from("000300002112a4420102030405060708090a0b0c", "hex");
+  const [stranger, client, greedy] = [await End.open(4), await End.open(4), await End.open(4)];
+  /** How many of so many requests reach the main thread. */
+  const heard = async (from: End, count: number) => {
+    for (let i = 0; i < count; i++) from.send(4, listenPort, request);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    return toMain.splice(0).length;
+  };
+  for (let sent = 0; (await heard(stranger, 500)) > 400; sent += 500) assert.ok(sent < 40_000, "no limit");
+  const ports = [freePort(), freePort()] as const;
+  for (const port of ports) relay.openPort(port, [4]);
+  assert.equal(relay.admitClient(ports[0], client.address), true);
+  assert.equal(relay.admitClient(ports[1], greedy.address), true);
+  assert.equal(await heard(client, 1), 1);
+  const ofGreedy = await heard(greedy, 1000);
+  assert.ok(ofGreedy >= 300 && ofGreedy < 600, `${ofGreedy} of one client`);
+  assert.equal(await heard(client, 1), 1);
+  // Without its allocation it is a stranger again.
+  relay.closePort(ports[0]);
+  await heard(stranger, 500);
+  assert.ok((await heard(client, 500)) < 400);
+  relay.closePort(ports[1]);
+});
+
 test("a channel that is unbound forwards no more, and full tables say so", async () => {
   const client = await End.open(4);
   const peer = await End.open(4);

@@ -21,11 +21,6 @@ const RATE = 1_000;
 /** Lifetime, and for how long they are refreshed, in seconds: each is refreshed once at least before it would have ended. */
 const LIFETIME = 16;
 const DURATION = 10;
-/**
- * V8's young generation grows with any work that leaves something behind, by 15 MB (Node 20) or 45 (Node 24) once. That is not what an
- * allocation costs; who has many on a small machine sets this too.
- */
-const NODE_OPTIONS = ["--max-semi-space-size=2"];
 /** Resident bytes of each. */
 const MEMORY_LIMIT = 4096;
 /** Seconds that a machine that is not alone may be late. */
@@ -40,7 +35,7 @@ describe("wirelane relay, ten thousand allocations", { skip: labSkip, timeout: 9
     lab = Lab.create();
     host = lab.host("one");
     host.configure("lo", { addresses: [`${RELAY}/32`] });
-    relay = await startTurnServer("wirelane", host, { ipv4: RELAY, nodeOptions: NODE_OPTIONS });
+    relay = await startTurnServer("wirelane", host, { ipv4: RELAY });
   });
 
   after(async () => {

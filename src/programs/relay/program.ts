@@ -8,7 +8,7 @@
 //   running ──SIGTERM──► leaving: the portal is told; nobody new comes; what is relayed goes on ──no allocation left──► ended
 //                                                                            └──SIGTERM again──► ended
 
-import { setPriority } from "node:os";
+import { getPriority, setPriority } from "node:os";
 import { type AddressFamily, type IpAddress, SocketAddress } from "../../base/address.js";
 import type { Random } from "../../base/random.js";
 import { type Duration, SECOND } from "../../base/time.js";
@@ -32,6 +32,7 @@ import type { RunningProgram } from "../common/lifecycle.js";
 import type { Log, TargetLog } from "../common/log.js";
 import { PortalConnection, type PortalEvent } from "../common/portal-connection.js";
 import { CONNLIB_VERSION, programVersion } from "../common/version.js";
+import { keepYoungGenerationSmall } from "../common/young-generation.js";
 import { seededRandom } from "./seeded-random.js";
 import { formatThroughput } from "./throughput.js";
 
@@ -39,8 +40,10 @@ import { formatThroughput } from "./throughput.js";
 export const RELAY_TARGET = "relay";
 /** Time between two lines of statistics (spec 03, section 4.4). */
 const STATISTICS_INTERVAL: Duration = 10 * SECOND;
-/** Nice value of the thread that answers requests, as against 0: a quarter of a processor at least. */
-const CONTROL_PRIORITY = 5;
+/** By how much nicer the thread that answers requests is than the worker: as against it, it has a quarter of a processor at least. */
+const CONTROL_NICENESS = 5;
+/** Greatest nice value (setpriority(2)). */
+const MAX_NICENESS = 19;
 /** How often a relay that is leaving looks whether it may go. */
 const LEAVING_INTERVAL: Duration = 100;
 
@@ -68,6 +71,7 @@ export type RunningRelay = RunningProgram & { isReady(): boolean };
 
 /** Starts a relay. @throws with words for the user; nothing is left behind then. */
 export async function startRelay(options: RelayOptions): Promise<RunningRelay> {
+  keepYoungGenerationSmall();
   const relay = new Relay(options);
   try {
     await relay.start();
@@ -156,9 +160,10 @@ class Relay implements RunningRelay {
       onFailure: (error) => this.#end({ message: error.message }),
     });
     this.#datapath = datapath;
+    keepYoungGenerationSmall();
     // Of this thread alone: the worker has begun with the priority of the process, and goes first when there are not enough processors. Requests
     // may wait, what is relayed may not, and who sends requests only to keep the relay busy takes from others' requests and not from their data.
-    setPriority(CONTROL_PRIORITY);
+    setPriority(Math.min(MAX_NICENESS, getPriority() + CONTROL_NICENESS));
     for (const family of [4, 6] as const) if (locals[family] !== undefined) datapath.listen(family, listenPort);
     this.#log.info(`Listening for incoming traffic on UDP port ${listenPort}`);
     this.#reportThroughput();
@@ -261,6 +266,10 @@ class Relay implements RunningRelay {
         return;
       }
       case "allocation-created":
+        if (this.#datapath?.admitClient(event.port, event.client) === false)
+          this.#log.warn("The channel table is full: a client's requests are limited as those of strangers", {
+            allocation: event.port,
+          });
         this.#log.info("Created new allocation", { allocation: event.port });
         this.#log.debug("Client of the allocation", { allocation: event.port, client: event.client.toString() });
         return;
