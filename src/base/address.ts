@@ -26,6 +26,11 @@ export class IpAddress {
     return new IpAddress(bytes.slice());
   }
 
+  /** `0.0.0.0` or `::`. */
+  static unspecified(family: AddressFamily): IpAddress {
+    return new IpAddress(new Uint8Array(family === 4 ? 4 : 16));
+  }
+
   /** Parses `192.0.2.1` or `2001:db8::1` (no brackets, no zone, four decimal parts); `undefined` for anything else. */
   static parse(text: string): IpAddress | undefined {
     if (text.includes(":")) {

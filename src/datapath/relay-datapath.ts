@@ -9,8 +9,9 @@ import type { ExceptionRecord } from "../engine/exceptions.js";
 import { createRelayMemory, type RelayConfig, type RelayLayout, RelayTables } from "../engine/relay-tables.js";
 import type { SharedMemory } from "../engine/webassembly.js";
 import { Epoll } from "../system/linux/epoll.js";
+import { Errno, SystemCallError } from "../system/linux/errno.js";
 import { close } from "../system/linux/libc.js";
-import { bindUdp, RECEIVE_BUFFER_SIZE } from "../system/linux/udp.js";
+import { bindUdp, RECEIVE_BUFFER_SIZE, type UdpOptions } from "../system/linux/udp.js";
 import { UdpSender } from "../system/linux/udp-message.js";
 import { Statistic } from "./control-block.js";
 import { type ExceptionPump, pumpExceptions } from "./exception-pump.js";
@@ -31,8 +32,8 @@ const ALLOCATION_BUFFER_SIZE = 4 * 1024 * 1024;
 
 /** Receives what the worker does not forward. `data` is the receiver's to keep. */
 export interface RelayHandler {
-  /** A datagram of a client: STUN, or channel data of no channel that the worker knows. */
-  fromClient(client: SocketAddress, data: Uint8Array): void;
+  /** A datagram of a client: STUN, or channel data of no channel that the worker knows. It came to the socket bound to `local`. */
+  fromClient(client: SocketAddress, local: SocketAddress, data: Uint8Array): void;
   /** A datagram of a peer that no channel explains. */
   fromPeer(allocationPort: number, peer: SocketAddress, data: Uint8Array): void;
 }
@@ -40,6 +41,8 @@ export interface RelayHandler {
 /** A channel between a client and a peer of its allocation. */
 export interface ForwardedChannel {
   readonly client: SocketAddress;
+  /** Address of the socket that the client writes to. */
+  readonly local: SocketAddress;
   readonly channel: number;
   readonly peer: SocketAddress;
   readonly allocationPort: number;
@@ -59,7 +62,8 @@ interface OpenSocket {
   readonly slot: number;
   readonly fd: number;
   readonly family: AddressFamily;
-  readonly port: number;
+  /** What it is bound to. */
+  readonly local: SocketAddress;
   readonly isAllocation: boolean;
 }
 
@@ -73,7 +77,10 @@ export class RelayDatapath {
   readonly #pool: WorkerPool;
   readonly #pump: ExceptionPump;
   readonly #sender = new UdpSender();
-  readonly #listening = new Map<AddressFamily, OpenSocket>();
+  /** Sockets that clients write to, by what they are bound to. */
+  readonly #listening = new Map<string, OpenSocket>();
+  /** Addresses of `relayedIps` that this host has itself, and not a NAT before it. */
+  readonly #ownIps = new Map<AddressFamily, IpAddress>();
   /** Sockets of allocations, by port. */
   readonly #allocations = new Map<number, readonly OpenSocket[]>();
   readonly #bySlot = new Map<number, OpenSocket>();
@@ -133,16 +140,32 @@ export class RelayDatapath {
     return this.#pool.controls[0]?.statistics.slice() ?? new Float64Array(Statistic.Count);
   }
 
-  /** Opens the socket that clients write to. @throws SystemCallError EADDRINUSE and others. */
+  /**
+   * Opens the sockets that clients write to: one for whichever address of this host they use, and, when peers see allocations at an address that
+   * this host has, one for that. It is not always the one from which the kernel would answer. @throws SystemCallError EADDRINUSE and others.
+   */
   listen(family: AddressFamily, port: number): void {
-    this.#listening.set(family, this.#open(family, port, false));
+    const relayed = this.#relayedIp(family);
+    const any = this.#open({ port, families: [family], sharesPort: "with-later" }, false);
+    this.#listening.set(any.local.key, any);
+    if (relayed === undefined) return;
+    try {
+      const own = this.#open({ port, families: [family], address: relayed, sharesPort: "with-earlier" }, false);
+      this.#listening.set(own.local.key, own);
+      this.#ownIps.set(family, relayed);
+    } catch (error) {
+      if (!(error instanceof SystemCallError) || error.errno !== Errno.EADDRNOTAVAIL) throw error;
+    }
   }
 
   /** Opens the port of an allocation in these families: all of them, or none. @throws SystemCallError EADDRINUSE and others. */
   openPort(port: number, families: readonly AddressFamily[]): void {
     const sockets: OpenSocket[] = [];
     try {
-      for (const family of families) sockets.push(this.#open(family, port, true));
+      for (const family of families) {
+        const address = this.#ownIps.get(family);
+        sockets.push(this.#open({ port, families: [family], ...(address !== undefined && { address }) }, true));
+      }
     } catch (error) {
       for (const socket of sockets) this.#close(socket);
       throw error;
@@ -176,10 +199,10 @@ export class RelayDatapath {
    * Has the worker forward on a channel from now on. @returns false when the tables are full, or a socket is missing: its datagrams come to the
    * handler then.
    */
-  bindChannel({ client, channel, peer, allocationPort }: ForwardedChannel): boolean {
+  bindChannel({ client, local, channel, peer, allocationPort }: ForwardedChannel): boolean {
     const known = this.#channels.get(allocationPort);
     if (known?.has(peer.key) === true) return true;
-    const clientSocket = this.#listening.get(client.family);
+    const clientSocket = this.#listening.get(local.key);
     const peerSocket = this.#allocations.get(allocationPort)?.find(({ family }) => family === peer.family);
     if (clientSocket === undefined || peerSocket === undefined) return false;
     const slot = this.#tables.addChannel({
@@ -187,7 +210,7 @@ export class RelayDatapath {
       number: channel,
       peer,
       allocationPort,
-      relayedIp: this.#options.relayedIps?.find(({ family }) => family === peer.family),
+      relayedIp: this.#relayedIp(peer.family),
       clientSocket: clientSocket.slot,
       peerSocket: peerSocket.slot,
     });
@@ -207,9 +230,9 @@ export class RelayDatapath {
     this.#tables.reclaim();
   }
 
-  /** Sends a datagram to a client. */
-  sendToClient(client: SocketAddress, data: Uint8Array): void {
-    this.#send(this.#listening.get(client.family), client, data);
+  /** Sends a datagram to a client, from the socket bound to `local`. */
+  sendToClient(local: SocketAddress, client: SocketAddress, data: Uint8Array): void {
+    this.#send(this.#listening.get(local.key), client, data);
   }
 
   /** Sends a datagram from an allocation's port. */
@@ -240,18 +263,24 @@ export class RelayDatapath {
     this.#allocations.clear();
   }
 
-  #open(family: AddressFamily, port: number, isAllocation: boolean): OpenSocket {
+  #relayedIp(family: AddressFamily): IpAddress | undefined {
+    return this.#options.relayedIps?.find((ip) => ip.family === family);
+  }
+
+  #open(options: UdpOptions, isAllocation: boolean): OpenSocket {
     const receiveBuffer = isAllocation ? ALLOCATION_BUFFER_SIZE : RECEIVE_BUFFER_SIZE;
-    const binding = bindUdp({ port, families: [family], receiveBuffer });
-    const sockets = family === 4 ? binding.ipv4 : binding.ipv6;
+    const binding = bindUdp({ ...options, receiveBuffer });
+    const sockets = binding.ipv4 ?? binding.ipv6;
     const [fd] = sockets?.fds ?? [];
-    if (sockets === undefined || fd === undefined) throw new Error(`no IPv${family} here: ${binding.missing.join()}`);
-    const slot = this.#tables.addSocket({ fd, family, port: sockets.port, isAllocation });
+    if (sockets === undefined || fd === undefined) throw new Error(binding.missing.join());
+    const { family, port } = sockets;
+    const local = new SocketAddress(options.address ?? IpAddress.unspecified(family), port);
+    const slot = this.#tables.addSocket({ fd, family, port, isAllocation });
     if (slot === undefined) {
       binding.close();
       throw new Error("too many sockets");
     }
-    const socket: OpenSocket = { slot, fd, family, port: sockets.port, isAllocation };
+    const socket: OpenSocket = { slot, fd, family, local, isAllocation };
     this.#bySlot.set(slot, socket);
     this.#epoll.add(fd, slot);
     return socket;
@@ -277,7 +306,7 @@ export class RelayDatapath {
     if (open === undefined) return;
     const from = new SocketAddress(IpAddress.fromBytes(record.remoteAddress.slice()), record.remotePort);
     const data = record.payload.slice();
-    if (open.isAllocation) this.#options.handler.fromPeer(open.port, from, data);
-    else this.#options.handler.fromClient(from, data);
+    if (open.isAllocation) this.#options.handler.fromPeer(open.local.port, from, data);
+    else this.#options.handler.fromClient(from, open.local, data);
   }
 }

@@ -80,6 +80,11 @@ function channelData(channel: number, data: Uint8Array, padding = 0): Uint8Array
   return message;
 }
 
+/** The socket that a client writes to. */
+function listening({ address }: End): SocketAddress {
+  return new SocketAddress(IpAddress.unspecified(address.family), listenPort);
+}
+
 const ends: End[] = [];
 const toMain: string[] = [];
 let relay: RelayDatapath;
@@ -91,7 +96,7 @@ before(async () => {
     // Nothing that is sent there by way of the kernel arrives.
     relayedIps: [PUBLIC_IP],
     handler: {
-      fromClient: (client, data) => toMain.push(`client ${client.port} ${Buffer.from(data).toString("hex")}`),
+      fromClient: (client, _, data) => toMain.push(`client ${client.port} ${Buffer.from(data).toString("hex")}`),
       fromPeer: (port, peer, data) => toMain.push(`peer ${port} ${peer.port} ${Buffer.from(data).toString("latin1")}`),
     },
     onFailure: (error) => {
@@ -117,7 +122,13 @@ for (const clientFamily of [4, 6] as const) {
       const peer = await End.open(peerFamily);
       const port = freePort();
       relay.openPort(port, [4, 6]);
-      const channel = { client: client.address, channel: 0x4123, peer: peer.address, allocationPort: port };
+      const channel = {
+        client: client.address,
+        local: listening(client),
+        channel: 0x4123,
+        peer: peer.address,
+        allocationPort: port,
+      };
       assert.equal(relay.bindChannel(channel), true);
       const before = relay.relayedBytes;
       let bytes = 0;
@@ -141,7 +152,13 @@ test("a burst of datagrams arrives complete and in order, both ways", async () =
   const peer = await End.open(4);
   const port = freePort();
   relay.openPort(port, [4]);
-  relay.bindChannel({ client: client.address, channel: 0x4000, peer: peer.address, allocationPort: port });
+  relay.bindChannel({
+    client: client.address,
+    local: listening(client),
+    channel: 0x4000,
+    peer: peer.address,
+    allocationPort: port,
+  });
   // As much as the smallest receive buffers hold.
   const burst = Array.from({ length: 60 }, (_, i) => Buffer.alloc(i % 7 === 0 ? 800 : 1200, `datagram ${i} `));
   for (const data of burst) client.send(4, listenPort, channelData(0x4000, data));
@@ -164,6 +181,7 @@ test("clients whose allocations are each other's peers: data does not leave the 
     relay.openPort(port, [4]);
     return {
       client: clients[i === 0 ? 0 : 1].address,
+      local: listening(clients[0]),
       channel: 0x4000 + i,
       peer: new SocketAddress(PUBLIC_IP, ports[i === 0 ? 1 : 0]),
       allocationPort: port,
@@ -264,7 +282,13 @@ test("a channel that is unbound forwards no more, and full tables say so", async
   const peer = await End.open(4);
   const port = freePort();
   relay.openPort(port, [4]);
-  const channel = { client: client.address, channel: 0x4001, peer: peer.address, allocationPort: port };
+  const channel = {
+    client: client.address,
+    local: listening(client),
+    channel: 0x4001,
+    peer: peer.address,
+    allocationPort: port,
+  };
   assert.equal(relay.bindChannel(channel), true);
   // Again: nothing changes.
   assert.equal(relay.bindChannel(channel), true);
@@ -302,7 +326,13 @@ test("ports are opened and closed a thousand times while the worker runs", async
       await new Promise((resolve) => setTimeout(resolve, 5));
       continue;
     }
-    relay.bindChannel({ client: client.address, channel: 0x4000, peer: peer.address, allocationPort: port });
+    relay.bindChannel({
+      client: client.address,
+      local: listening(client),
+      channel: 0x4000,
+      peer: peer.address,
+      allocationPort: port,
+    });
     client.send(4, listenPort, channelData(0x4000, Buffer.from([i & 255])));
     if (i % 50 === 0) await peer.take(1);
     relay.closePort(port);
@@ -317,7 +347,13 @@ test("ports are opened and closed a thousand times while the worker runs", async
     }
   });
   assert.equal(
-    relay.bindChannel({ client: client.address, channel: 0x4fff, peer: peer.address, allocationPort: port }),
+    relay.bindChannel({
+      client: client.address,
+      local: listening(client),
+      channel: 0x4fff,
+      peer: peer.address,
+      allocationPort: port,
+    }),
     true,
   );
   await new Promise((resolve) => setTimeout(resolve, 50));

@@ -62,3 +62,41 @@ describe("coturn's clients against wirelane relay", { skip, timeout: 180_000 }, 
     });
   }
 });
+
+describe("coturn's clients against a relay whose public address is not the one that its host sends from", {
+  skip,
+  timeout: 60_000,
+}, () => {
+  /** Of the link, and an additional one that a provider routes to the host. */
+  const LINK = "198.51.100.2";
+  const CLIENT = "198.51.100.1";
+  const PUBLIC = "203.0.113.77";
+  let lab: Lab;
+  let server: TurnServerProcess;
+  let host: LabHost;
+
+  before(async () => {
+    lab = Lab.create();
+    const relay = lab.host("relay");
+    host = lab.host("client");
+    lab.connect(relay, host, { ipv4: [`${LINK}/24`, `${CLIENT}/24`] });
+    relay.configure("lo", { addresses: [`${PUBLIC}/32`] });
+    host.route(`${PUBLIC}/32`, { via: LINK });
+    server = await startTurnServer("wirelane", relay, { ipv4: PUBLIC });
+    host.spawn("turnutils_peer", ["-L", CLIENT], { stdio: "ignore" });
+  });
+
+  after(async () => {
+    await server?.stop();
+    await lab?.destroy();
+  });
+
+  test("clients are answered from the address that they asked, peers from the relayed one", async () => {
+    const args = ["-e", CLIENT, "-n", "100", "-l", "200", "-z", "5"];
+    const { sent, received, output } = await runUclient(host, PUBLIC, ...args);
+    assert.equal(sent, 100, output);
+    assert.equal(received, 100, output);
+    const { stdout, stderr } = await host.run("turnutils_stunclient", [PUBLIC]);
+    assert.match(stdout + stderr, new RegExp(`UDP reflexive addr: ${CLIENT}`));
+  });
+});

@@ -9,7 +9,7 @@
 //                                                                            └──SIGTERM again──► ended
 
 import { getPriority, setPriority } from "node:os";
-import { type AddressFamily, type IpAddress, SocketAddress } from "../../base/address.js";
+import type { AddressFamily, IpAddress } from "../../base/address.js";
 import type { Random } from "../../base/random.js";
 import { type Duration, SECOND } from "../../base/time.js";
 import { RelayDatapath } from "../../datapath/relay-datapath.js";
@@ -131,7 +131,9 @@ class Relay implements RunningRelay {
       allowLoopbackPeers: options.allowLoopbackPeers,
     });
     this.#driver = new Driver(this.#server, {
-      transmit: ({ destination, payload }) => this.#datapath?.sendToClient(destination, payload),
+      transmit: ({ source, destination, payload }) => {
+        if (source !== undefined) this.#datapath?.sendToClient(source, destination, payload);
+      },
       event: (event) => this.#handleEvent(event),
     });
     this.#statistics = setInterval(() => this.#reportThroughput(), STATISTICS_INTERVAL);
@@ -140,18 +142,11 @@ class Relay implements RunningRelay {
   /** Starts the datapath and listens. @throws with words for the user. */
   async start(): Promise<void> {
     const { publicIpv4, publicIpv6, listenPort } = this.#options;
-    const local = (family: AddressFamily) => {
-      const address = family === 4 ? publicIpv4 : publicIpv6;
-      return address && new SocketAddress(address, listenPort);
-    };
-    const locals = { 4: local(4), 6: local(6) };
     const datapath = await RelayDatapath.start({
       relayedIps: [publicIpv4, publicIpv6].filter((address) => address !== undefined),
       handler: {
-        fromClient: (client, data) => {
-          const to = locals[client.family];
-          if (to !== undefined) this.#driver.input((now) => this.#server.handleInput(client, to, data, now, unixNow()));
-        },
+        fromClient: (client, local, data) =>
+          this.#driver.input((now) => this.#server.handleInput(client, local, data, now, unixNow())),
         fromPeer: (port, peer, data) => {
           this.#otherBytes += data.length;
           this.#driver.input((now) => this.#server.handlePeerData(port, peer, data, now));
@@ -164,7 +159,8 @@ class Relay implements RunningRelay {
     // Of this thread alone: the worker has begun with the priority of the process, and goes first when there are not enough processors. Requests
     // may wait, what is relayed may not, and who sends requests only to keep the relay busy takes from others' requests and not from their data.
     setPriority(Math.min(MAX_NICENESS, getPriority() + CONTROL_NICENESS));
-    for (const family of [4, 6] as const) if (locals[family] !== undefined) datapath.listen(family, listenPort);
+    if (publicIpv4 !== undefined) datapath.listen(4, listenPort);
+    if (publicIpv6 !== undefined) datapath.listen(6, listenPort);
     this.#log.info(`Listening for incoming traffic on UDP port ${listenPort}`);
     this.#reportThroughput();
   }

@@ -1,5 +1,5 @@
-// The UDP sockets of the datapath (spec 04, section 8.5): one per family and worker, bound to the wildcard address, reporting the
-// local address of each datagram, with the kernel's batching where it has it. Documentation: socket(7), ip(7), ipv6(7), udp(7).
+// The UDP sockets of the datapath (spec 04, section 8.5): one per family and worker, bound to the wildcard address or to one of the host's,
+// reporting the local address of each datagram, with the kernel's batching where it has it. Documentation: socket(7), ip(7), ipv6(7), udp(7).
 
 import { release } from "node:os";
 import { type AddressFamily, IpAddress, SocketAddress } from "../../base/address.js";
@@ -63,6 +63,13 @@ export interface UdpOptions {
   readonly mark?: number;
   /** Families wanted. Default: both. */
   readonly families?: readonly AddressFamily[];
+  /** Address of the one family that is wanted. Default: the wildcard address. */
+  readonly address?: IpAddress;
+  /**
+   * With which sockets of this user, on other addresses, the port is shared: none (the default), those bound later, or those bound earlier, which
+   * must have allowed it.
+   */
+  readonly sharesPort?: "with-later" | "with-earlier";
   /** `false`: neither segmentation nor coalescing by the kernel (comparison, tests). Default `true`: whatever the kernel offers. */
   readonly offloads?: boolean;
   /** Receive buffer to ask for, in bytes. Default: {@link RECEIVE_BUFFER_SIZE}. */
@@ -96,9 +103,10 @@ export interface UdpBinding {
 }
 
 /**
- * Binds sockets to the wildcard addresses, the same port in both families.
+ * Binds sockets, the same port in both families.
  *
- * @throws {@link SystemCallError} EADDRINUSE or EACCES for the port, EPERM for the mark; the last family's error if none works.
+ * @throws {@link SystemCallError} EADDRINUSE or EACCES for the port, EADDRNOTAVAIL for the address, EPERM for the mark; the last family's error if
+ * none works.
  */
 export function bindUdp(options: UdpOptions): UdpBinding {
   for (let attempt = 1; ; attempt++) {
@@ -176,12 +184,13 @@ function bindFamily(family: AddressFamily, port: number, options: UdpOptions): U
       const fd = openSocket(family);
       fds.push(fd);
       // The first socket is bound before it shares the port, so that a port that somebody else shares is still an error.
-      if (i > 0) setInteger(fd, SOL_SOCKET, SO_REUSEPORT, 1, "SO_REUSEPORT");
+      if (i > 0 || options.sharesPort === "with-earlier") setInteger(fd, SOL_SOCKET, SO_REUSEPORT, 1, "SO_REUSEPORT");
       configure(fd, family, options);
       segmentation &&= supports(fd, UDP_SEGMENT, 0);
       coalescing &&= supports(fd, UDP_GRO, 1);
-      actualPort = bindWildcard(fd, family, actualPort);
-      if (i === 0 && workers > 1) setInteger(fd, SOL_SOCKET, SO_REUSEPORT, 1, "SO_REUSEPORT");
+      actualPort = bindTo(fd, new SocketAddress(options.address ?? IpAddress.unspecified(family), actualPort));
+      if (i === 0 && (workers > 1 || options.sharesPort === "with-later"))
+        setInteger(fd, SOL_SOCKET, SO_REUSEPORT, 1, "SO_REUSEPORT");
     }
     const first = fds[0] ?? -1;
     return {
@@ -238,15 +247,14 @@ function supports(fd: number, option: number, value: number): boolean {
   throw new SystemCallError(`setsockopt UDP option ${option}`, errno());
 }
 
-/** Binds to the wildcard address; returns the port. */
-function bindWildcard(fd: number, family: AddressFamily, port: number): number {
+/** Binds to an address; returns the port. */
+function bindTo(fd: number, local: SocketAddress): number {
   const address = allocate(SOCKADDR_IN6_SIZE + 4);
-  const wildcard = new SocketAddress(IpAddress.fromBytes(new Uint8Array(family === 4 ? 4 : 16)), port);
-  const length = writeSocketAddress(address, 0, wildcard);
-  check(bind(fd, address.address, length), `bind UDP ${wildcard}`);
+  const length = writeSocketAddress(address, 0, local);
+  check(bind(fd, address.address, length), `bind UDP ${local}`);
   address.view.setUint32(SOCKADDR_IN6_SIZE, SOCKADDR_IN6_SIZE, true);
   check(getsockname(fd, address.address, address.address + SOCKADDR_IN6_SIZE), "getsockname");
-  return readSocketAddress(address, 0)?.port ?? port;
+  return readSocketAddress(address, 0)?.port ?? local.port;
 }
 
 /** Value and length of an option, for the calls below. */
