@@ -10,13 +10,11 @@
 // A further resource of the same gateway joins at whatever stage the gateway is; its access is requested as soon as the answer
 // proves that the gateway knows us (section 4.8), and its packets wait until the grant had time to arrive there.
 
-import type { IpAddress, SocketAddress } from "../base/address.js";
-import type { StateMachine, Transmit } from "../base/state-machine.js";
+import type { IpAddress } from "../base/address.js";
 import { type Duration, earliest, type Instant, MINUTE, SECOND } from "../base/time.js";
 import type { ClientNode } from "../connection/client-node.js";
-import type { Answer, NodeEvent, Relay } from "../connection/events.js";
+import type { Answer } from "../connection/events.js";
 import { parseIpPacket } from "../packet/ip.js";
-import { CandidateBatch } from "./candidates.js";
 import type { ClientEvent, InterfaceConfiguration, RouteDestination } from "./events.js";
 import { PacketBuffer } from "./packet-buffer.js";
 import { goodbyeTo, parsePeerMessage } from "./peer-message.js";
@@ -32,7 +30,7 @@ import {
   type ResourceStatus,
   type ResourceView,
 } from "./resources.js";
-import { RouteTable } from "./route-table.js";
+import { type ConnectionActivity, type ConnectionEnd, type Connections, StateOverNode } from "./state-over-node.js";
 
 /** Least time between two intents for one resource. */
 export const INTENT_INTERVAL: Duration = 2 * SECOND;
@@ -61,25 +59,7 @@ const RECENT_USE: Duration = 30 * SECOND;
 const MAX_RENEWALS = 16;
 
 /** What the client needs of a connection node. */
-export type ClientConnections = Pick<
-  ClientNode,
-  | "newConnection"
-  | "acceptAnswer"
-  | "addRemoteCandidate"
-  | "removeRemoteCandidate"
-  | "addLocalHostCandidate"
-  | "removeLocalHostCandidate"
-  | "updateRelays"
-  | "removeConnection"
-  | "reset"
-  | "close"
-  | "handleInput"
-  | "handlePacket"
-  | "handleActivity"
-  | "handleSessionConfirmed"
-  | "handleEndpointMoved"
-> &
-  StateMachine<NodeEvent>;
+export type ClientConnections = Connections & Pick<ClientNode, "newConnection" | "acceptAnswer" | "reset">;
 
 /** Packets dropped, by reason. */
 export interface ClientCounters {
@@ -118,10 +98,9 @@ interface Access {
 }
 
 /** The client's state. */
-export class ClientState implements StateMachine<ClientEvent> {
+export class ClientState extends StateOverNode<ClientConnections, ClientEvent> {
   readonly counters: ClientCounters = { unroutable: 0, noResource: 0, buffered: 0 };
 
-  readonly #node: ClientConnections;
   readonly #resources = new Map<string, Resource>();
   #disabled: ReadonlySet<string> = new Set();
   #active: ReadonlyMap<string, ActivePrefix> = new Map();
@@ -133,17 +112,15 @@ export class ClientState implements StateMachine<ClientEvent> {
   readonly #recent = new RecentGateways();
   /** When resources were used last over a connection that has ended. They are asked for again whatever becomes of the first attempt. */
   readonly #usedAt = new Map<string, Instant>();
-  readonly #routes = new RouteTable();
   readonly #onlineSites = new Set<string>();
   /** Site → when it stops counting as offline. */
   readonly #offlineSites = new Map<string, Instant>();
   #interface: InterfaceConfiguration | undefined;
   #tunRoutes = "";
   #views = "";
-  #events: ClientEvent[] = [];
 
   constructor(node: ClientConnections) {
-    this.#node = node;
+    super(node);
   }
 
   // ---- Configuration
@@ -153,7 +130,7 @@ export class ClientState implements StateMachine<ClientEvent> {
     const before = this.#interface;
     this.#interface = configuration;
     if (before !== undefined && describe(before) === describe(configuration)) return;
-    this.#events.push({ type: "tun-interface-updated", configuration });
+    this.report({ type: "tun-interface-updated", configuration });
     this.#tunRoutes = "";
     this.#updateTables();
   }
@@ -188,25 +165,6 @@ export class ClientState implements StateMachine<ClientEvent> {
     this.#updateTables();
   }
 
-  /** Removes relays, then adds some. */
-  updateRelays(removed: readonly string[], added: readonly Relay[], now: Instant): void {
-    this.#node.updateRelays(removed, added, now);
-    this.#drainNode(now);
-  }
-
-  /** Offers a local address to connections. @returns false when it cannot be a candidate. */
-  addLocalHostCandidate(address: SocketAddress, now: Instant): boolean {
-    const accepted = this.#node.addLocalHostCandidate(address, now);
-    this.#drainNode(now);
-    return accepted;
-  }
-
-  /** A local address is gone. */
-  removeLocalHostCandidate(address: SocketAddress, now: Instant): void {
-    this.#node.removeLocalHostCandidate(address, now);
-    this.#drainNode(now);
-  }
-
   /** The network has changed: forgets connections, pending intents and preferences. Resources stay; those in use are asked for again. */
   reset(now: Instant): void {
     const renewals = new Set([...this.#gateways.values()].flatMap((gateway) => this.#renewals(gateway, now)));
@@ -217,18 +175,16 @@ export class ClientState implements StateMachine<ClientEvent> {
     for (const { packets } of this.#intents.values()) this.#countDropped(packets);
     this.#intents.clear();
     this.#intentSentAt.clear();
-    this.#node.reset(now);
-    this.#drainNode(now);
+    this.node.reset(now);
+    this.drainNode(now);
     this.#recent.clear();
     this.#renew([...renewals], now);
   }
 
   /** Ends: gateways are told, and what was lent is given back. */
-  close(now: Instant): void {
-    for (const [gatewayId, { phase }] of this.#gateways)
-      if (phase === "established") this.#events.push(goodbyeTo(gatewayId));
-    this.#node.close(now);
-    this.#drainNode(now);
+  override close(now: Instant): void {
+    for (const [gatewayId, { phase }] of this.#gateways) if (phase === "established") this.report(goodbyeTo(gatewayId));
+    super.close(now);
   }
 
   // ---- Packets and datagrams
@@ -254,18 +210,12 @@ export class ClientState implements StateMachine<ClientEvent> {
     } else if (gateway.phase !== "established" || access.state !== "granted") {
       access.packets.push(packet);
     } else if (connection === undefined && now < (access.releasedAt ?? now) + RELEASE_WINDOW) {
-      this.#events.push({ type: "send-packet", connection: gatewayId, packet: packet.bytes });
+      this.report({ type: "send-packet", connection: gatewayId, packet: packet.bytes });
     } else {
       // The session has ended; the node makes a new one. Perhaps of another gateway than the packet had set out for.
-      this.#node.handlePacket(gatewayId, packet.bytes, now);
+      this.node.handlePacket(gatewayId, packet.bytes, now);
     }
-    this.#drainNode(now);
-  }
-
-  /** A STUN message or WireGuard handshake. */
-  handleInput(local: SocketAddress, from: SocketAddress, datagram: Uint8Array, now: Instant): void {
-    this.#node.handleInput(local, from, datagram, now);
-    this.#drainNode(now);
+    this.drainNode(now);
   }
 
   /** A message of a gateway. */
@@ -274,30 +224,17 @@ export class ClientState implements StateMachine<ClientEvent> {
     if (parsePeerMessage(packet)?.type !== "goodbye" || gateway === undefined) return;
     const renewals = this.#renewals(gateway, now);
     this.#dropGateway(gatewayId, "the gateway said goodbye");
-    this.#node.removeConnection(gatewayId, now);
-    this.#drainNode(now);
+    this.node.removeConnection(gatewayId, now);
+    this.drainNode(now);
     this.#updateTables();
     this.#renew(renewals, now);
   }
 
   /** What the datapath has counted for a connection. */
-  handleActivity(...[gatewayId, activity, now]: Parameters<ClientConnections["handleActivity"]>): void {
+  override handleActivity(gatewayId: string, activity: ConnectionActivity, now: Instant): void {
     const gateway = this.#gateways.get(gatewayId);
     if (gateway !== undefined) gateway.usedAt = Math.max(gateway.usedAt, activity.sentDataAt, activity.receivedDataAt);
-    this.#node.handleActivity(gatewayId, activity, now);
-    this.#drainNode(now);
-  }
-
-  /** The gateway has used a session for the first time. */
-  handleSessionConfirmed(gatewayId: string, localIndex: number, now: Instant): void {
-    this.#node.handleSessionConfirmed(gatewayId, localIndex, now);
-    this.#drainNode(now);
-  }
-
-  /** The gateway sends from elsewhere than we send to. */
-  handleEndpointMoved(gatewayId: string, now: Instant): void {
-    this.#node.handleEndpointMoved(gatewayId, now);
-    this.#drainNode(now);
+    super.handleActivity(gatewayId, activity, now);
   }
 
   // ---- Answers of the portal
@@ -329,8 +266,8 @@ export class ClientState implements StateMachine<ClientEvent> {
         resources: new Map([[resourceId, access]]),
         usedAt: Number.NEGATIVE_INFINITY,
       });
-      const offer = this.#node.newConnection(gatewayId, now);
-      this.#events.push({
+      const offer = this.node.newConnection(gatewayId, now);
+      this.report({
         type: "request-connection",
         gatewayId,
         resourceId,
@@ -341,7 +278,7 @@ export class ClientState implements StateMachine<ClientEvent> {
       gateway.resources.set(resourceId, access);
       if (gateway.phase !== "offered") this.#requestAccess(gatewayId, resourceId, access, now);
     }
-    this.#drainNode(now);
+    this.drainNode(now);
     this.#updateTables();
   }
 
@@ -350,9 +287,9 @@ export class ClientState implements StateMachine<ClientEvent> {
     const gateway = this.#gateways.get(gatewayId);
     if (gateway?.phase !== "offered") return;
     gateway.phase = "connecting";
-    this.#node.acceptAnswer(gatewayId, publicKey, answer, now);
+    this.node.acceptAnswer(gatewayId, publicKey, answer, now);
     // An answer that cannot be used is the connection's end.
-    this.#drainNode(now);
+    this.drainNode(now);
     if (!this.#gateways.has(gatewayId)) return;
     for (const [resourceId, access] of gateway.resources)
       if (access.state === "queued") this.#requestAccess(gatewayId, resourceId, access, now);
@@ -369,8 +306,8 @@ export class ClientState implements StateMachine<ClientEvent> {
   handleConnectionRefused(gatewayId: string, now: Instant): void {
     if (this.#gateways.get(gatewayId)?.phase !== "offered") return;
     this.#dropGateway(gatewayId, "the portal refused the connection");
-    this.#node.removeConnection(gatewayId, now);
-    this.#drainNode(now);
+    this.node.removeConnection(gatewayId, now);
+    this.drainNode(now);
     this.#updateTables();
   }
 
@@ -378,49 +315,28 @@ export class ClientState implements StateMachine<ClientEvent> {
   handleAccessRefused(resourceId: string, gatewayId: string, now: Instant): void {
     if (this.#resourceToGateway.get(resourceId) !== gatewayId) return;
     this.#detach(resourceId, now);
-    this.#drainNode(now);
+    this.drainNode(now);
     this.#updateTables();
-  }
-
-  /** Candidates of a gateway, as signalled. */
-  handleCandidates(gatewayId: string, candidates: readonly string[], now: Instant): void {
-    for (const candidate of candidates) this.#node.addRemoteCandidate(gatewayId, candidate, now);
-    this.#drainNode(now);
-  }
-
-  /** Candidates of a gateway that are gone. */
-  handleInvalidatedCandidates(gatewayId: string, candidates: readonly string[], now: Instant): void {
-    for (const candidate of candidates) this.#node.removeRemoteCandidate(gatewayId, candidate, now);
-    this.#drainNode(now);
   }
 
   // ---- State machine
 
-  handleTimeout(now: Instant): void {
-    this.#node.handleTimeout(now);
-    this.#drainNode(now);
+  override handleTimeout(now: Instant): void {
+    super.handleTimeout(now);
     this.#settle(now);
     let changed = false;
     for (const [site, until] of this.#offlineSites) if (until <= now) changed = this.#offlineSites.delete(site);
     if (changed) this.#updateViews();
   }
 
-  pollTimeout(): Instant | undefined {
-    let deadline = this.#node.pollTimeout();
+  override pollTimeout(): Instant | undefined {
+    let deadline = super.pollTimeout();
     for (const { phase, resources } of this.#gateways.values())
       if (phase === "established")
         for (const { state, settledAt } of resources.values())
           if (state === "settling") deadline = earliest(deadline, settledAt);
     for (const until of this.#offlineSites.values()) deadline = earliest(deadline, until);
     return deadline;
-  }
-
-  pollTransmit(): Transmit | undefined {
-    return this.#node.pollTransmit();
-  }
-
-  pollEvent(): ClientEvent | undefined {
-    return this.#events.shift();
   }
 
   /** All resources with their status, sorted. */
@@ -458,8 +374,8 @@ export class ClientState implements StateMachine<ClientEvent> {
     gateway.resources.delete(resourceId);
     if (gateway.resources.size > 0) return;
     this.#dropGateway(gatewayId, "no resource is left");
-    this.#node.removeConnection(gatewayId, now);
-    this.#drainNode(now);
+    this.node.removeConnection(gatewayId, now);
+    this.drainNode(now);
   }
 
   #countDropped(packets: PacketBuffer | undefined): void {
@@ -484,7 +400,7 @@ export class ClientState implements StateMachine<ClientEvent> {
     const sentAt = this.#intentSentAt.get(resourceId);
     if (sentAt !== undefined && now - sentAt < INTENT_INTERVAL) return intent;
     this.#intentSentAt.set(resourceId, now);
-    this.#events.push({ type: "connection-intent", resourceId, connectedGatewayIds: [...this.#recent.list()] });
+    this.report({ type: "connection-intent", resourceId, connectedGatewayIds: [...this.#recent.list()] });
     return intent;
   }
 
@@ -503,7 +419,7 @@ export class ClientState implements StateMachine<ClientEvent> {
   #requestAccess(gatewayId: string, resourceId: string, access: Access, now: Instant): void {
     access.state = "settling";
     access.settledAt = now + Math.min(MAX_SETTLE_TIME, Math.max(MIN_SETTLE_TIME, access.roundTrip));
-    this.#events.push({ type: "request-access", gatewayId, resourceId });
+    this.report({ type: "request-access", gatewayId, resourceId });
   }
 
   /** Opens the way for accesses whose grant has had its time, and sends what waited: after their routes were set. */
@@ -522,55 +438,28 @@ export class ClientState implements StateMachine<ClientEvent> {
       access.releasedAt = now;
       this.counters.buffered += access.packets.dropped;
       access.packets.dropped = 0;
-      for (const packet of access.packets.drain())
-        this.#events.push({ type: "send-packet", connection: gatewayId, packet });
+      for (const packet of access.packets.drain()) this.report({ type: "send-packet", connection: gatewayId, packet });
     }
   }
 
-  #drainNode(now: Instant): void {
-    const candidates = new CandidateBatch();
-    for (let event = this.#node.pollEvent(); event !== undefined; event = this.#node.pollEvent()) {
-      switch (event.type) {
-        case "new-ice-candidate":
-        case "invalidate-ice-candidate":
-          candidates.add(event);
-          break;
-        case "connection-established":
-          this.#established(event.connection, now);
-          break;
-        case "connection-failed": {
-          const renewals = this.#renewals(this.#gateways.get(event.connection), now);
-          this.#dropGateway(event.connection, event.reason);
-          this.#updateTables();
-          this.#renew(renewals, now);
-          break;
-        }
-        case "connection-closed":
-          this.#dropGateway(event.connection, event.reason);
-          this.#updateTables();
-          break;
-        case "connection-removed":
-          this.#routes.connectionRemoved(event.connection);
-          this.#events.push(event);
-          break;
-        default:
-          this.#events.push(event);
-      }
-    }
-    this.#events.push(...candidates.events());
-  }
-
-  #established(gatewayId: string, now: Instant): void {
+  protected override handleEstablished(gatewayId: string, now: Instant): void {
     const gateway = this.#gateways.get(gatewayId);
-    // Sessions are renewed every few minutes, and each time the node says so.
     if (gateway === undefined || gateway.phase === "established") return;
     gateway.phase = "established";
     this.#onlineSites.add(gateway.siteId);
     this.#offlineSites.delete(gateway.siteId);
-    this.#events.push({ type: "gateway-connected", gatewayId });
+    this.report({ type: "gateway-connected", gatewayId });
     this.#settle(now);
     // Even if nothing is released yet: the site is online.
     this.#updateTables();
+  }
+
+  protected override handleEnded(event: ConnectionEnd, now: Instant): void {
+    const { type, connection, reason } = event;
+    const renewals = type === "connection-failed" ? this.#renewals(this.#gateways.get(connection), now) : [];
+    this.#dropGateway(connection, reason);
+    this.#updateTables();
+    this.#renew(renewals, now);
   }
 
   #dropGateway(gatewayId: string, reason: string): void {
@@ -585,7 +474,7 @@ export class ClientState implements StateMachine<ClientEvent> {
       ({ siteId, phase }) => siteId === gateway.siteId && phase === "established",
     );
     if (!siteHasOther) this.#onlineSites.delete(gateway.siteId);
-    this.#events.push({ type: "gateway-disconnected", gatewayId, reason });
+    this.report({ type: "gateway-disconnected", gatewayId, reason });
   }
 
   /** Derives the table of active prefixes, the datapath's routes, the device's routes and the views, and reports differences. */
@@ -596,7 +485,7 @@ export class ClientState implements StateMachine<ClientEvent> {
       prefix,
       target: this.#destination(resourceId),
     }));
-    this.#events.push(...this.#routes.replace(routes));
+    this.setRoutes(routes);
     this.#updateTunRoutes();
     this.#updateViews();
   }
@@ -615,7 +504,7 @@ export class ClientState implements StateMachine<ClientEvent> {
     const text = prefixes.map(String).sort().join();
     if (text === this.#tunRoutes) return;
     this.#tunRoutes = text;
-    this.#events.push({ type: "tun-routes-updated", prefixes });
+    this.report({ type: "tun-routes-updated", prefixes });
   }
 
   #updateViews(): void {
@@ -625,7 +514,7 @@ export class ClientState implements StateMachine<ClientEvent> {
     );
     if (text === this.#views) return;
     this.#views = text;
-    this.#events.push({ type: "resources-changed", resources });
+    this.report({ type: "resources-changed", resources });
   }
 
   #status({ sites }: Resource): ResourceStatus {

@@ -4,19 +4,17 @@
 // Grants and connections live apart: a grant may arrive before the connection (section 4.8) and outlive it, until it expires or
 // is revoked (section 6.13).
 
-import { type IpAddress, IpPrefix, type SocketAddress } from "../base/address.js";
+import { type IpAddress, IpPrefix } from "../base/address.js";
 import { BoundedQueue } from "../base/queue.js";
-import type { StateMachine, Transmit } from "../base/state-machine.js";
 import { type Duration, earliest, type Instant, SECOND, type UnixTime } from "../base/time.js";
-import type { Answer, NodeEvent, Offer, Relay } from "../connection/events.js";
+import type { Answer, Offer } from "../connection/events.js";
 import type { GatewayNode } from "../connection/gateway-node.js";
 import { type IpPacket, isIcmpError, parseIpPacket } from "../packet/ip.js";
-import { CandidateBatch } from "./candidates.js";
 import type { Filter, FilterRule, GatewayEvent } from "./events.js";
 import { isAllowed } from "./filters.js";
 import { goodbyeTo, parsePeerMessage } from "./peer-message.js";
 import { DEFAULT_ROUTES, TUNNEL_RANGES } from "./ranges.js";
-import { RouteTable } from "./route-table.js";
+import { type ConnectionEnd, type Connections, StateOverNode } from "./state-over-node.js";
 
 /** How often expiry is looked at. */
 export const HOUSEKEEPING_INTERVAL: Duration = SECOND;
@@ -64,24 +62,7 @@ export interface AccessRequest {
 }
 
 /** What the gateway needs of a connection node. */
-export type GatewayConnections = Pick<
-  GatewayNode,
-  | "acceptConnection"
-  | "addRemoteCandidate"
-  | "removeRemoteCandidate"
-  | "addLocalHostCandidate"
-  | "removeLocalHostCandidate"
-  | "updateRelays"
-  | "removeConnection"
-  | "restartRelays"
-  | "close"
-  | "handleInput"
-  | "handlePacket"
-  | "handleActivity"
-  | "handleSessionConfirmed"
-  | "handleEndpointMoved"
-> &
-  StateMachine<NodeEvent>;
+export type GatewayConnections = Connections & Pick<GatewayNode, "acceptConnection" | "restartRelays">;
 
 /** What was refused or dropped, by reason. */
 export interface GatewayCounters {
@@ -115,18 +96,15 @@ interface EarlyPacket {
 }
 
 /** The gateway's state. */
-export class GatewayState implements StateMachine<GatewayEvent> {
+export class GatewayState extends StateOverNode<GatewayConnections, GatewayEvent> {
   readonly counters: GatewayCounters = { unroutable: 0, notGranted: 0, clientsRefused: 0, grantsPushedOut: 0 };
 
-  readonly #node: GatewayConnections;
   readonly #clients = new Map<string, Client>();
   readonly #early = new Map<string, { readonly until: Instant; readonly grants: AccessRequest[] }>();
-  readonly #routes = new RouteTable();
   #housekeepingAt: Instant | undefined;
-  #events: GatewayEvent[] = [];
 
   constructor(node: GatewayConnections) {
-    this.#node = node;
+    super(node);
   }
 
   /** Ids of the clients that hold grants or are connected. */
@@ -145,7 +123,7 @@ export class GatewayState implements StateMachine<GatewayEvent> {
     if (!isGrantable(request.resource) || isExpired(request.expiresAt, unixNow)) return undefined;
     const client = this.#client(request.clientId, request.ipv4, request.ipv6);
     if (client === undefined) return undefined;
-    const answer = this.#node.acceptConnection(request.clientId, request.offer, request.publicKey, now);
+    const answer = this.node.acceptConnection(request.clientId, request.offer, request.publicKey, now);
     if (answer === undefined) {
       this.counters.clientsRefused++;
       this.#letGo(request.clientId, now);
@@ -156,7 +134,7 @@ export class GatewayState implements StateMachine<GatewayEvent> {
     const early = this.#early.get(request.clientId);
     this.#early.delete(request.clientId);
     for (const access of early?.grants ?? []) if (!isExpired(access.expiresAt, unixNow)) this.#grant(client, access);
-    this.#drainNode(now);
+    this.drainNode(now);
     this.#update(request.clientId);
     return answer;
   }
@@ -204,60 +182,22 @@ export class GatewayState implements StateMachine<GatewayEvent> {
           grants[i] = { ...grant, resource: withFiltersOf(grant.resource, resource) };
   }
 
-  /** Removes relays, then adds some. */
-  updateRelays(removed: readonly string[], added: readonly Relay[], now: Instant): void {
-    this.#node.updateRelays(removed, added, now);
-    this.#drainNode(now);
-  }
-
   /**
    * The network has changed. Clients' connections stay: who loses the way makes a new one, and cannot be reached by us before it does. Our
    * addresses are told as they come and go; relays are asked anew.
    */
   handleNetworkChange(now: Instant): void {
-    this.#node.restartRelays(now);
-    this.#drainNode(now);
+    this.node.restartRelays(now);
+    this.drainNode(now);
   }
 
   /** Ends: clients are told, and what was lent is given back. */
-  close(now: Instant): void {
-    for (const [clientId, { isConnected }] of this.#clients) if (isConnected) this.#events.push(goodbyeTo(clientId));
-    this.#node.close(now);
-    this.#drainNode(now);
-  }
-
-  /** Candidates of a client, as signalled. */
-  handleCandidates(clientId: string, candidates: readonly string[], now: Instant): void {
-    for (const candidate of candidates) this.#node.addRemoteCandidate(clientId, candidate, now);
-    this.#drainNode(now);
-  }
-
-  /** Candidates of a client that are gone. */
-  handleInvalidatedCandidates(clientId: string, candidates: readonly string[], now: Instant): void {
-    for (const candidate of candidates) this.#node.removeRemoteCandidate(clientId, candidate, now);
-    this.#drainNode(now);
+  override close(now: Instant): void {
+    for (const [clientId, { isConnected }] of this.#clients) if (isConnected) this.report(goodbyeTo(clientId));
+    super.close(now);
   }
 
   // ---- Packets and datagrams
-
-  /** Offers a local address to connections. @returns false when it cannot be a candidate. */
-  addLocalHostCandidate(address: SocketAddress, now: Instant): boolean {
-    const accepted = this.#node.addLocalHostCandidate(address, now);
-    this.#drainNode(now);
-    return accepted;
-  }
-
-  /** A local address is gone. */
-  removeLocalHostCandidate(address: SocketAddress, now: Instant): void {
-    this.#node.removeLocalHostCandidate(address, now);
-    this.#drainNode(now);
-  }
-
-  /** A STUN message or WireGuard handshake. */
-  handleInput(local: SocketAddress, from: SocketAddress, datagram: Uint8Array, now: Instant): void {
-    this.#node.handleInput(local, from, datagram, now);
-    this.#drainNode(now);
-  }
 
   /** A packet from the private network that no session carries: its client is known but has no session, or it has no client. */
   handlePacket(clientId: string | undefined, bytes: Uint8Array, now: Instant): void {
@@ -273,8 +213,8 @@ export class GatewayState implements StateMachine<GatewayEvent> {
       this.counters.notGranted++;
       return;
     }
-    this.#node.handlePacket(clientId, packet.bytes, now);
-    this.#drainNode(now);
+    this.node.handlePacket(clientId, packet.bytes, now);
+    this.drainNode(now);
   }
 
   /** A packet of a client that its filters do not allow (yet). The state owns the bytes from now on. */
@@ -293,35 +233,16 @@ export class GatewayState implements StateMachine<GatewayEvent> {
   /** A message of a client. */
   handlePeerMessage(clientId: string, packet: Uint8Array, now: Instant): void {
     if (parsePeerMessage(packet)?.type !== "goodbye" || this.#clients.get(clientId)?.isConnected !== true) return;
-    this.#node.removeConnection(clientId, now);
+    this.node.removeConnection(clientId, now);
     this.#disconnected(clientId, "the client said goodbye", now);
-    this.#drainNode(now);
-  }
-
-  /** What the datapath has counted for a connection. */
-  handleActivity(...[clientId, activity, now]: Parameters<GatewayConnections["handleActivity"]>): void {
-    this.#node.handleActivity(clientId, activity, now);
-    this.#drainNode(now);
-  }
-
-  /** The client has used a session for the first time. */
-  handleSessionConfirmed(clientId: string, localIndex: number, now: Instant): void {
-    this.#node.handleSessionConfirmed(clientId, localIndex, now);
-    this.#drainNode(now);
-  }
-
-  /** The client sends from elsewhere than we send to. */
-  handleEndpointMoved(clientId: string, now: Instant): void {
-    this.#node.handleEndpointMoved(clientId, now);
-    this.#drainNode(now);
+    this.drainNode(now);
   }
 
   // ---- State machine
 
-  /** `handleTimeout` with the wall clock, by which grants expire. */
+  /** {@link handleTimeout} with the wall clock, by which grants expire; without one nothing does. */
   handleTimeoutAt(now: Instant, unixNow: UnixTime): void {
-    this.#node.handleTimeout(now);
-    this.#drainNode(now);
+    super.handleTimeout(now);
     if (this.#housekeepingAt !== undefined && now < this.#housekeepingAt) return;
     this.#housekeepingAt = now + HOUSEKEEPING_INTERVAL;
     for (const [clientId, client] of this.#clients) {
@@ -336,24 +257,10 @@ export class GatewayState implements StateMachine<GatewayEvent> {
     for (const [clientId, { until }] of this.#early) if (until <= now) this.#early.delete(clientId);
   }
 
-  /** Without a wall clock nothing expires; see {@link handleTimeoutAt}. */
-  handleTimeout(now: Instant): void {
-    this.#node.handleTimeout(now);
-    this.#drainNode(now);
-  }
-
-  pollTimeout(): Instant | undefined {
+  override pollTimeout(): Instant | undefined {
     // Without clients there is nothing that could expire.
     const idle = this.#clients.size === 0 && this.#early.size === 0;
-    return earliest(this.#node.pollTimeout(), idle ? undefined : (this.#housekeepingAt ?? 0));
-  }
-
-  pollTransmit(): Transmit | undefined {
-    return this.#node.pollTransmit();
-  }
-
-  pollEvent(): GatewayEvent | undefined {
-    return this.#events.shift();
+    return earliest(super.pollTimeout(), idle ? undefined : (this.#housekeepingAt ?? 0));
   }
 
   // ---- Details, in order of use
@@ -413,7 +320,7 @@ export class GatewayState implements StateMachine<GatewayEvent> {
   #releaseEarlyPackets(client: Client, now: Instant): void {
     const filters = filtersOf(client.grants.values());
     for (const early of client.early.drain()) {
-      if (isAllowed(filters, early.packet)) this.#events.push({ type: "deliver-packet", packet: early.packet.bytes });
+      if (isAllowed(filters, early.packet)) this.report({ type: "deliver-packet", packet: early.packet.bytes });
       else if (early.until > now) client.early.push(early);
       else this.counters.notGranted++;
     }
@@ -426,49 +333,31 @@ export class GatewayState implements StateMachine<GatewayEvent> {
     this.#clients.delete(clientId);
     this.counters.notGranted += client.early.length;
     if (!client.isConnected) return;
-    this.#node.removeConnection(clientId, now);
-    this.#events.push({ type: "client-disconnected", clientId, reason: "no grant is left" });
-    this.#drainNode(now);
+    this.node.removeConnection(clientId, now);
+    this.report({ type: "client-disconnected", clientId, reason: "no grant is left" });
+    this.drainNode(now);
   }
 
   /** Tells the datapath the client's filters, and the routes to all clients. */
   #update(clientId: string): void {
     const client = this.#clients.get(clientId);
     if (client?.isConnected === true)
-      this.#events.push({ type: "filters-set", connection: clientId, filters: filtersOf(client.grants.values()) });
+      this.report({ type: "filters-set", connection: clientId, filters: filtersOf(client.grants.values()) });
     const routes = [];
     for (const [id, { ipv4, ipv6, isConnected }] of this.#clients) {
       if (!isConnected) continue;
       for (const address of [ipv4, ipv6])
         routes.push({ prefix: IpPrefix.host(address), target: { type: "connection", connection: id } as const });
     }
-    this.#events.push(...this.#routes.replace(routes));
+    this.setRoutes(routes);
   }
 
-  #drainNode(now: Instant): void {
-    const candidates = new CandidateBatch();
-    for (let event = this.#node.pollEvent(); event !== undefined; event = this.#node.pollEvent()) {
-      switch (event.type) {
-        case "new-ice-candidate":
-        case "invalidate-ice-candidate":
-          candidates.add(event);
-          break;
-        case "connection-established":
-          this.#events.push({ type: "client-connected", clientId: event.connection });
-          break;
-        case "connection-failed":
-        case "connection-closed":
-          this.#disconnected(event.connection, event.reason, now);
-          break;
-        case "connection-removed":
-          this.#routes.connectionRemoved(event.connection);
-          this.#events.push(event);
-          break;
-        default:
-          this.#events.push(event);
-      }
-    }
-    this.#events.push(...candidates.events());
+  protected override handleEstablished(clientId: string): void {
+    this.report({ type: "client-connected", clientId });
+  }
+
+  protected override handleEnded({ connection, reason }: ConnectionEnd, now: Instant): void {
+    this.#disconnected(connection, reason, now);
   }
 
   /** The connection is gone; grants stay for the next one. */
@@ -476,7 +365,7 @@ export class GatewayState implements StateMachine<GatewayEvent> {
     const client = this.#clients.get(clientId);
     if (client === undefined) return;
     client.isConnected = false;
-    this.#events.push({ type: "client-disconnected", clientId, reason });
+    this.report({ type: "client-disconnected", clientId, reason });
     this.#letGo(clientId, now);
     this.#update(clientId);
   }
