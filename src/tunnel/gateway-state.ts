@@ -103,10 +103,6 @@ export class GatewayState extends StateOverNode<GatewayConnections, GatewayEvent
   readonly #early = new Map<string, { readonly until: Instant; readonly grants: AccessRequest[] }>();
   #housekeepingAt: Instant | undefined;
 
-  constructor(node: GatewayConnections) {
-    super(node);
-  }
-
   /** Ids of the clients that hold grants or are connected. */
   get clients(): readonly string[] {
     return [...this.#clients.keys()];

@@ -44,7 +44,7 @@ export abstract class StateOverNode<Node extends Connections, RoleEvent>
   /** Drained by the owner after every input. */
   readonly #events: (RoleEvent | TunnelEvent)[] = [];
 
-  protected constructor(node: Node) {
+  constructor(node: Node) {
     this.node = node;
   }
 
