@@ -10,55 +10,38 @@ import { type Duration, earliest, type Instant, SECOND, type UnixTime } from "..
 import type { Answer, Offer } from "../connection/events.js";
 import type { GatewayNode } from "../connection/gateway-node.js";
 import { type IpPacket, isIcmpError, parseIpPacket } from "../packet/ip.js";
-import type { Filter, FilterRule, GatewayEvent } from "./events.js";
+import { EarlyGrants } from "./early-grants.js";
+import type { GatewayEvent } from "./events.js";
 import { isAllowed } from "./filters.js";
+import { type GatewayResource, type Grant, Grants, isGrantable } from "./grants.js";
 import { goodbyeTo, parsePeerMessage } from "./peer-message.js";
-import { DEFAULT_ROUTES, TUNNEL_RANGES } from "./ranges.js";
+import { TUNNEL_RANGES } from "./ranges.js";
 import { type ConnectionEnd, type Connections, StateOverNode } from "./state-over-node.js";
 
 /** How often expiry is looked at. */
 export const HOUSEKEEPING_INTERVAL: Duration = SECOND;
 /** Clients known at most. One that is not connected is forgotten for one more; further ones are refused. */
 export const MAX_CLIENTS = 10_000;
-/** Grants per client at most; the one that was granted first goes. */
-export const MAX_GRANTS = 1000;
-/** How long grants for a client that is not connected and whose addresses are unknown are kept (section 4.10, rule 2). */
-export const EARLY_GRANT_TIME: Duration = 20 * SECOND;
 /** How long a packet waits for the grant that allows it: grants of CIDR resources are not acknowledged, so packets may overtake them. */
 export const EARLY_PACKET_TIME: Duration = SECOND;
 /** Packets per client that wait for a grant, at most; the oldest goes. */
 export const MAX_EARLY_PACKETS = 16;
-/** Early grants per client at most. */
-export const MAX_EARLY_GRANTS = 100;
-
-/** A resource as the portal describes it to gateways. */
-export type GatewayResource =
-  | { readonly type: "cidr"; readonly id: string; readonly address: IpPrefix; readonly filters: readonly FilterRule[] }
-  /** Names need address translation, which comes with `src/dns`: access to them is refused until then. */
-  | { readonly type: "dns"; readonly id: string; readonly address: string; readonly filters: readonly FilterRule[] }
-  | { readonly type: "internet"; readonly id: string };
-
 /** A request for a connection. */
-export interface ConnectionRequest {
+export interface ConnectionRequest extends Grant {
   readonly clientId: string;
   /** 32 bytes. */
   readonly publicKey: Uint8Array;
   readonly offer: Offer;
   readonly ipv4: IpAddress;
   readonly ipv6: IpAddress;
-  readonly resource: GatewayResource;
-  /** End of the grant; absent: none. */
-  readonly expiresAt: UnixTime | undefined;
 }
 
 /** A grant for a client that may be connected. */
-export interface AccessRequest {
+export interface AccessRequest extends Grant {
   readonly clientId: string;
   /** Tunnel addresses of the client; portals of August 2024 do not send them. */
   readonly ipv4?: IpAddress | undefined;
   readonly ipv6?: IpAddress | undefined;
-  readonly resource: GatewayResource;
-  readonly expiresAt: UnixTime | undefined;
 }
 
 /** What the gateway needs of a connection node. */
@@ -75,16 +58,10 @@ export interface GatewayCounters {
   grantsPushedOut: number;
 }
 
-interface Grant {
-  readonly resource: GatewayResource;
-  readonly expiresAt: UnixTime | undefined;
-}
-
 interface Client {
   readonly ipv4: IpAddress;
   readonly ipv6: IpAddress;
-  /** By resource id: granting again replaces (section 4.10, rule 4). */
-  readonly grants: Map<string, Grant>;
+  readonly grants: Grants;
   isConnected: boolean;
   /** Packets that wait for a grant. */
   readonly early: BoundedQueue<EarlyPacket>;
@@ -100,7 +77,7 @@ export class GatewayState extends StateOverNode<GatewayConnections, GatewayEvent
   readonly counters: GatewayCounters = { unroutable: 0, notGranted: 0, clientsRefused: 0, grantsPushedOut: 0 };
 
   readonly #clients = new Map<string, Client>();
-  readonly #early = new Map<string, { readonly until: Instant; readonly grants: AccessRequest[] }>();
+  readonly #early = new EarlyGrants(MAX_CLIENTS);
   #housekeepingAt: Instant | undefined;
 
   /** Ids of the clients that hold grants or are connected. */
@@ -116,7 +93,7 @@ export class GatewayState extends StateOverNode<GatewayConnections, GatewayEvent
    * @returns the answer; `undefined` when the request is refused: there is no reply to the portal then, the client times out.
    */
   handleConnectionRequest(request: ConnectionRequest, now: Instant, unixNow: UnixTime): Answer | undefined {
-    if (!isGrantable(request.resource) || isExpired(request.expiresAt, unixNow)) return undefined;
+    if (!isGrantable(request, unixNow)) return undefined;
     const client = this.#client(request.clientId, request.ipv4, request.ipv6);
     if (client === undefined) return undefined;
     const answer = this.node.acceptConnection(request.clientId, request.offer, request.publicKey, now);
@@ -127,9 +104,7 @@ export class GatewayState extends StateOverNode<GatewayConnections, GatewayEvent
     }
     client.isConnected = true;
     this.#grant(client, request);
-    const early = this.#early.get(request.clientId);
-    this.#early.delete(request.clientId);
-    for (const access of early?.grants ?? []) if (!isExpired(access.expiresAt, unixNow)) this.#grant(client, access);
+    for (const early of this.#early.take(request.clientId)) if (isGrantable(early, unixNow)) this.#grant(client, early);
     this.drainNode(now);
     this.#update(request.clientId);
     return answer;
@@ -137,11 +112,11 @@ export class GatewayState extends StateOverNode<GatewayConnections, GatewayEvent
 
   /** Grants a resource to a client, connected or not yet. */
   handleAccess(request: AccessRequest, now: Instant, unixNow: UnixTime): void {
-    if (!isGrantable(request.resource) || isExpired(request.expiresAt, unixNow)) return;
+    if (!isGrantable(request, unixNow)) return;
     const known = this.#clients.get(request.clientId);
     const { ipv4, ipv6 } = request;
     if (known === undefined && (ipv4 === undefined || ipv6 === undefined)) {
-      this.#grantLater(request, now);
+      if (!this.#early.add(request.clientId, request, now)) this.counters.clientsRefused++;
       return;
     }
     const client = known ?? (ipv4 && ipv6 && this.#client(request.clientId, ipv4, ipv6));
@@ -153,29 +128,17 @@ export class GatewayState extends StateOverNode<GatewayConnections, GatewayEvent
 
   /** Withdraws a resource from a client. */
   handleRejection(clientId: string, resourceId: string, now: Instant): void {
-    const early = this.#early.get(clientId);
-    if (early !== undefined) {
-      const grants = early.grants.filter(({ resource }) => resource.id !== resourceId);
-      this.#early.set(clientId, { until: early.until, grants });
-    }
+    this.#early.remove(clientId, resourceId);
     const client = this.#clients.get(clientId);
-    if (client?.grants.delete(resourceId) !== true) return;
+    if (client?.grants.remove(resourceId) !== true) return;
     this.#letGo(clientId, now);
     this.#update(clientId);
   }
 
   /** A resource's filters have changed, for all clients that hold it. Its address does not change in this way. */
   handleResourceUpdate(resource: GatewayResource): void {
-    for (const [clientId, { grants }] of this.#clients) {
-      const grant = grants.get(resource.id);
-      if (grant === undefined) continue;
-      grants.set(resource.id, { ...grant, resource: withFiltersOf(grant.resource, resource) });
-      this.#update(clientId);
-    }
-    for (const { grants } of this.#early.values())
-      for (const [i, grant] of grants.entries())
-        if (grant.resource.id === resource.id)
-          grants[i] = { ...grant, resource: withFiltersOf(grant.resource, resource) };
+    for (const [clientId, { grants }] of this.#clients) if (grants.update(resource)) this.#update(clientId);
+    this.#early.update(resource);
   }
 
   /**
@@ -204,8 +167,7 @@ export class GatewayState extends StateOverNode<GatewayConnections, GatewayEvent
       return;
     }
     // What the client may not reach may not reach it either; but routers on the way may say what is wrong (section 6.11).
-    const isGranted = [...client.grants.values()].some(({ resource }) => covers(resource, packet.source));
-    if (!isGranted && !isIcmpError(packet)) {
+    if (!client.grants.covers(packet.source) && !isIcmpError(packet)) {
       this.counters.notGranted++;
       return;
     }
@@ -243,19 +205,16 @@ export class GatewayState extends StateOverNode<GatewayConnections, GatewayEvent
     this.#housekeepingAt = now + HOUSEKEEPING_INTERVAL;
     for (const [clientId, client] of this.#clients) {
       this.#releaseEarlyPackets(client, now);
-      let changed = false;
-      for (const [resourceId, { expiresAt }] of client.grants)
-        if (isExpired(expiresAt, unixNow)) changed = client.grants.delete(resourceId);
-      if (!changed) continue;
+      if (!client.grants.expire(unixNow)) continue;
       this.#letGo(clientId, now);
       this.#update(clientId);
     }
-    for (const [clientId, { until }] of this.#early) if (until <= now) this.#early.delete(clientId);
+    this.#early.handleTimeout(now);
   }
 
   override pollTimeout(): Instant | undefined {
     // Without clients there is nothing that could expire.
-    const idle = this.#clients.size === 0 && this.#early.size === 0;
+    const idle = this.#clients.size === 0 && this.#early.isEmpty;
     return earliest(super.pollTimeout(), idle ? undefined : (this.#housekeepingAt ?? 0));
   }
 
@@ -273,7 +232,7 @@ export class GatewayState extends StateOverNode<GatewayConnections, GatewayEvent
     const client: Client = {
       ipv4,
       ipv6,
-      grants: known?.grants ?? new Map(),
+      grants: known?.grants ?? new Grants(),
       isConnected: known?.isConnected ?? false,
       early: new BoundedQueue(MAX_EARLY_PACKETS, "drop-oldest"),
     };
@@ -292,29 +251,13 @@ export class GatewayState extends StateOverNode<GatewayConnections, GatewayEvent
     return false;
   }
 
-  #grant(client: Client, { resource, expiresAt }: Grant): void {
-    client.grants.delete(resource.id);
-    client.grants.set(resource.id, { resource, expiresAt });
-    if (client.grants.size <= MAX_GRANTS) return;
-    const [oldest] = client.grants.keys();
-    if (oldest !== undefined) client.grants.delete(oldest);
-    this.counters.grantsPushedOut++;
-  }
-
-  #grantLater(request: AccessRequest, now: Instant): void {
-    const early = this.#early.get(request.clientId) ?? { until: now + EARLY_GRANT_TIME, grants: [] };
-    const isFull = !this.#early.has(request.clientId) && this.#early.size >= MAX_CLIENTS;
-    if (early.grants.length >= MAX_EARLY_GRANTS || isFull) {
-      this.counters.clientsRefused++;
-      return;
-    }
-    early.grants.push(request);
-    this.#early.set(request.clientId, early);
+  #grant({ grants }: Client, grant: Grant): void {
+    if (!grants.add(grant)) this.counters.grantsPushedOut++;
   }
 
   /** Delivers what is allowed now, keeps what may still be, drops the rest. */
   #releaseEarlyPackets(client: Client, now: Instant): void {
-    const filters = filtersOf(client.grants.values());
+    const filters = client.grants.filters();
     for (const early of client.early.drain()) {
       if (isAllowed(filters, early.packet)) this.report({ type: "deliver-packet", packet: early.packet.bytes });
       else if (early.until > now) client.early.push(early);
@@ -338,7 +281,7 @@ export class GatewayState extends StateOverNode<GatewayConnections, GatewayEvent
   #update(clientId: string): void {
     const client = this.#clients.get(clientId);
     if (client?.isConnected === true)
-      this.report({ type: "filters-set", connection: clientId, filters: filtersOf(client.grants.values()) });
+      this.report({ type: "filters-set", connection: clientId, filters: client.grants.filters() });
     const routes = [];
     for (const [id, { ipv4, ipv6, isConnected }] of this.#clients) {
       if (!isConnected) continue;
@@ -365,41 +308,4 @@ export class GatewayState extends StateOverNode<GatewayConnections, GatewayEvent
     this.#letGo(clientId, now);
     this.#update(clientId);
   }
-}
-
-/** A granted resource with the filters of its newer description, if it is still of the same type and has some. */
-function withFiltersOf(granted: GatewayResource, newer: GatewayResource): GatewayResource {
-  return granted.type === "cidr" && newer.type === "cidr" ? { ...granted, filters: newer.filters } : granted;
-}
-
-function isGrantable(resource: GatewayResource): boolean {
-  return resource.type !== "dns";
-}
-
-/** Expiry is inclusive (spec 04, 10.3.23). */
-function isExpired(expiresAt: UnixTime | undefined, unixNow: UnixTime): boolean {
-  return expiresAt !== undefined && expiresAt <= unixNow;
-}
-
-function prefixes(resource: GatewayResource): readonly IpPrefix[] {
-  switch (resource.type) {
-    case "cidr":
-      return [resource.address];
-    case "internet":
-      return DEFAULT_ROUTES;
-    case "dns":
-      return [];
-  }
-}
-
-function covers(resource: GatewayResource, address: IpAddress): boolean {
-  return prefixes(resource).some((prefix) => prefix.contains(address));
-}
-
-function filtersOf(grants: Iterable<Grant>): Filter[] {
-  const filters: Filter[] = [];
-  for (const { resource } of grants)
-    for (const prefix of prefixes(resource))
-      filters.push({ prefix, rules: resource.type === "internet" ? [] : resource.filters });
-  return filters;
 }
