@@ -41,6 +41,7 @@ test("spec 04, 6.5: a newer description changes the filters, and neither the add
   assert.ok(grants.update({ ...WEB, address: prefix("10.9.0.0/16"), filters: [] }));
   assert.deepEqual(grants.filters(), [{ prefix: prefix("10.1.0.0/16"), rules: [] }]);
   assert.ok(grants.update({ type: "internet", id: "r" }));
+  assert.deepEqual(grants.filters(), [{ prefix: prefix("10.1.0.0/16"), rules: [] }]);
   assert.ok(grants.covers(ipAddress("10.1.255.255")));
   assert.ok(!grants.covers(ipAddress("10.2.0.0")));
   assert.ok(!grants.update({ ...WEB, id: "other" }));
