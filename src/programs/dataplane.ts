@@ -12,7 +12,7 @@ import type { Path } from "../engine/path.js";
 import type { Filter } from "../engine/rules.js";
 import { type ConnectionOptions, Tables } from "../engine/tables.js";
 import { mac1KeyOf } from "../wireguard/cookie.js";
-import type { EstablishedSession } from "../wireguard/peer.js";
+import type { EstablishedSession } from "../wireguard/peer-events.js";
 
 /** What an entry of the routing table leads to. */
 export type RouteDestination =

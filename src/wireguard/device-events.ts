@@ -2,7 +2,7 @@
 
 import type { IpPrefix, SocketAddress } from "../base/address.js";
 import type { WireGuardError } from "./errors.js";
-import type { EstablishedSession } from "./peer.js";
+import type { EstablishedSession } from "./peer-events.js";
 import type { SessionRole } from "./session.js";
 import type { Activity } from "./timers.js";
 

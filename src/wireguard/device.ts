@@ -28,7 +28,8 @@ import { LocalIdentity } from "./identity.js";
 import { type PeerIndex, PeerIndices, peerIndexOf } from "./indices.js";
 import type { BatchResult } from "./initiation-block.js";
 import type { InitiationBatch, InitiationQueue } from "./initiation-queue.js";
-import { Peer, type PeerEvent } from "./peer.js";
+import { Peer } from "./peer.js";
+import type { PeerEvent } from "./peer-events.js";
 import { Roaming } from "./roaming.js";
 import type { Tai64nClock } from "./tai64n.js";
 
