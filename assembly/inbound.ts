@@ -36,11 +36,13 @@ import {
   classify,
   HANDSHAKE,
   MALFORMED,
+  messageLength,
   RELAY,
-  readControl,
   receiveArea,
   STUN,
   TRANSPORT,
+  trainCount,
+  trainStep,
 } from "./receive";
 import { REJECT_AFTER_TIME, SESSION_CREATED_AT, SESSION_RECEIVE_KEY } from "./records";
 import { drop, sessionAt } from "./region";
@@ -56,7 +58,6 @@ import {
   MERGED,
   MERGED_TAIL,
   MMSGHDR_SIZE,
-  MSG_FLAGS,
   MSG_LEN,
   NOW,
   OPEN_COUNT,
@@ -84,9 +85,6 @@ import {
 import { REJECT_AFTER_MESSAGES } from "./seal";
 import { mayAccept } from "./tables/replay";
 import { lookupSession } from "./tables/sessions";
-
-/** msg_flags: the buffer was too small. */
-const MSG_TRUNC: u32 = 0x20;
 
 /** Received bytes that are worth sharing with other workers: as much as one full train of datagrams. */
 const SHARED_BYTES: u32 = 49152;
@@ -133,23 +131,19 @@ function isMuch(area: u32, messages: u32): bool {
 
 /** Handles the datagrams of one message. */
 function splitMessage(region: u32, header: u32, aux: u32, buffer: u32): void {
-  const length = min<u32>(load<u32>(header, MSG_LEN), RECEIVE_BUFFER_SIZE);
-  const datagramSize = readControl(header, aux);
-  if (load<u32>(header, MSG_FLAGS) & MSG_TRUNC) {
-    drop(region, Drop.MalformedDatagram, 1);
-    return;
-  }
-  if (datagramSize == 0 || datagramSize >= length) {
+  const length = messageLength(header);
+  const step = trainStep(region, header, aux);
+  if (step == 0) return;
+  // Not left to the loop: as its only place of call the compiler would merge handleDatagram with all of this, which is slower.
+  if (step >= length) {
     handleDatagram(region, aux, buffer, length);
     return;
   }
-  const count = (length + datagramSize - 1) / datagramSize;
-  const handled = min<u32>(count, RECEIVE_SEGMENTS);
-  for (let i: u32 = 0; i < handled; i++) {
-    const offset = i * datagramSize;
-    handleDatagram(region, aux, buffer + offset, min(datagramSize, length - offset));
+  const count = trainCount(region, length, step, RECEIVE_SEGMENTS);
+  for (let i: u32 = 0; i < count; i++) {
+    const offset = i * step;
+    handleDatagram(region, aux, buffer + offset, min(step, length - offset));
   }
-  if (handled < count) drop(region, Drop.MalformedDatagram, count - handled);
 }
 
 function handleDatagram(region: u32, aux: u32, datagram: u32, length: u32): void {

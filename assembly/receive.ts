@@ -1,5 +1,7 @@
 // What recvmmsg() filled: message headers, trains of datagrams (UDP_GRO), control messages; and what kind of datagram each is.
 
+import { Drop } from "./abi";
+import { drop } from "./region";
 import {
   AUX_CONTROL,
   AUX_IOV,
@@ -73,7 +75,7 @@ export function prepareMessages(region: u32, family: u32, first: u32, count: u32
  * Reads the control messages of a received message: notes in its aux record where the local address lies, and returns the
  * bytes of each of its datagrams but the last; 0 when it is a single one.
  */
-export function readControl(header: u32, aux: u32): u32 {
+function readControl(header: u32, aux: u32): u32 {
   let datagramSize: u32 = 0;
   store<u32>(aux, 0, AUX_LOCAL);
   let at = aux + AUX_CONTROL;
@@ -89,6 +91,36 @@ export function readControl(header: u32, aux: u32): u32 {
     at += (length + 7) & ~7;
   }
   return datagramSize;
+}
+
+/** msg_flags: the buffer was too small. */
+const MSG_TRUNC: u32 = 0x20;
+
+/** Bytes of a received message: of a datagram, or of a train of them. */
+export function messageLength(header: u32): u32 {
+  return min<u32>(load<u32>(header, MSG_LEN), RECEIVE_BUFFER_SIZE);
+}
+
+/**
+ * Reads the control messages of a received message (`readControl`); returns how far apart its datagrams begin, which is the length of all
+ * but the last. 0, and counted: it did not fit its buffer, and there is no telling where its datagrams are.
+ */
+export function trainStep(region: u32, header: u32, aux: u32): u32 {
+  const datagramSize = readControl(header, aux);
+  if (load<u32>(header, MSG_FLAGS) & MSG_TRUNC) {
+    drop(region, Drop.MalformedDatagram, 1);
+    return 0;
+  }
+  return datagramSize == 0 ? RECEIVE_BUFFER_SIZE : datagramSize;
+}
+
+/** Datagrams of a message of this length; those beyond `most` are counted as dropped. An empty datagram is one, too. */
+export function trainCount(region: u32, length: u32, step: u32, most: u32): u32 {
+  if (length <= step) return 1;
+  const count = (length + step - 1) / step;
+  if (count <= most) return count;
+  drop(region, Drop.MalformedDatagram, count - most);
+  return most;
 }
 
 /** Kinds of datagrams. */

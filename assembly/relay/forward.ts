@@ -14,7 +14,7 @@
 import { Drop, Exception } from "../abi";
 import { beginException, endException, QUARTER_RING, setExceptionAddresses, WHOLE_RING } from "../exceptions";
 import { budgetOfSource, spend } from "../handshake-door";
-import { CHANNEL_HEADER_SIZE, readControl, receiveArea } from "../receive";
+import { CHANNEL_HEADER_SIZE, messageLength, receiveArea, trainCount, trainStep } from "../receive";
 import { drop } from "../region";
 import {
   AUX_CONTROL,
@@ -22,8 +22,6 @@ import {
   AUX_NAME,
   MAX_MESSAGE_SIZE,
   MMSGHDR_SIZE,
-  MSG_FLAGS,
-  MSG_LEN,
   MSG_NAMELEN,
   NOW,
   RECEIVE_AUX,
@@ -68,9 +66,6 @@ import { channelOfClient, channelOfPeer, channelThatMeets, recordOfClient } from
 /** First bytes of channel data: numbers up to 0x7fff, as older clients choose them (RFC 5766, section 11; RFC 8656 stops at 0x4fff). */
 const FIRST_CHANNEL: u32 = 0x40;
 const LAST_CHANNEL: u32 = 0x7f;
-
-/** msg_flags: the buffer was too small. */
-const MSG_TRUNC: u32 = 0x20;
 
 /** Datagrams per second, and at once, that the main thread is given besides STUN: data on permissions, and of channels that do not fit the tables. */
 const OTHER_RATE: f64 = 20_000;
@@ -130,23 +125,17 @@ export function relayDatagrams(region: u32, relay: u32, socket: u32, count: u32,
 // ---- Details
 
 function splitTrain(region: u32, relay: u32, socket: u32, record: u32, header: u32, aux: u32, buffer: u32): void {
-  const length = min<u32>(load<u32>(header, MSG_LEN), RECEIVE_BUFFER_SIZE);
-  const size = readControl(header, aux);
-  if (load<u32>(header, MSG_FLAGS) & MSG_TRUNC) {
-    drop(region, Drop.MalformedDatagram, 1);
-    return;
-  }
-  const step = size == 0 ? length : size;
-  const count: u32 = step == 0 ? 1 : (length + step - 1) / step;
-  const handled = min<u32>(count, RELAY_SEGMENTS);
-  for (let i: u32 = 0; i < handled; i++) {
+  const length = messageLength(header);
+  const step = trainStep(region, header, aux);
+  if (step == 0) return;
+  const count = trainCount(region, length, step, RELAY_SEGMENTS);
+  for (let i: u32 = 0; i < count; i++) {
     const offset = i * step;
     const datagram = buffer + offset;
     const bytes = min(step, length - offset);
     if (load<u32>(record, SOCKET_IS_ALLOCATION)) fromPeer(region, relay, socket, record, aux, datagram, bytes);
     else fromClient(region, relay, socket, record, header, aux, datagram, bytes);
   }
-  if (handled < count) drop(region, Drop.MalformedDatagram, count - handled);
 }
 
 function fromClient(

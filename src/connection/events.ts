@@ -4,7 +4,7 @@
 import type { SocketAddress } from "../base/address.js";
 import type { IceCredentials } from "../ice/credentials.js";
 import type { AllocationFailure } from "../turn/allocation/allocation.js";
-import type { EstablishedSession } from "../wireguard/peer.js";
+import type { EstablishedSession } from "../wireguard/peer-events.js";
 
 /** What a client sends to a gateway, through the portal, to start a connection. */
 export interface Offer {

@@ -6,15 +6,6 @@
 
 import { Drop, NONE, RouteTarget } from "../../assembly/abi.js";
 import {
-  ACTIVITY_RECEIVED_AT,
-  ACTIVITY_RECEIVED_DATA_AT,
-  ACTIVITY_RX_BYTES,
-  ACTIVITY_RX_PACKETS,
-  ACTIVITY_SENT_AT,
-  ACTIVITY_SENT_DATA_AT,
-  ACTIVITY_TX_BYTES,
-  ACTIVITY_TX_PACKETS,
-  ALLOW_ALL,
   CONNECTION_ACTIVE,
   CONNECTION_FILTERED,
   CONNECTION_FILTERS,
@@ -24,9 +15,7 @@ import {
   CONNECTION_PATH,
   CONNECTION_SESSION,
   CONNECTION_SIZE,
-  FILTER_SET_SIZE,
   PATH_SIZE,
-  RULES_UNIT,
   SESSION_CONFIRMED,
   SESSION_CONNECTION,
   SESSION_CREATED_AT,
@@ -36,15 +25,17 @@ import {
   SESSION_SEND_KEY,
   SESSION_SIZE,
   TABLE_LENGTHS,
-  TOUCHED_BITS,
 } from "../../assembly/records.js";
 import { COUNTERS, SCRATCH } from "../../assembly/regions.js";
 import type { IpPrefix } from "../base/address.js";
 import type { Instant } from "../base/time.js";
+import { type Activity, ActivityReader } from "./activity.js";
+import { type FilterSet, FilterSets } from "./filter-sets.js";
 import type { Layout } from "./layout.js";
 import { type EngineExports, instantiate } from "./module.js";
 import { type Path, writePath } from "./path.js";
-import { type CompiledFilter, compileFilters, type Filter, ruleListUnits, UnitPool, writeRuleList } from "./rules.js";
+import { PrefixTable } from "./prefix-table.js";
+import { type CompiledFilter, compileFilters, type Filter } from "./rules.js";
 import { Reclaimer, SlotPool } from "./slots.js";
 import type { SharedMemory } from "./webassembly.js";
 
@@ -73,31 +64,9 @@ export interface SessionKeys {
   readonly createdAt: Instant;
 }
 
-/** What a connection has sent and received. Times are milliseconds, rounded down; 0 for never. */
-export interface Activity {
-  /** Any transport message sent; any authenticated one received. */
-  readonly sentAt: Instant;
-  readonly receivedAt: Instant;
-  /** Those that carried a packet, that is, were no keepalives. */
-  readonly sentDataAt: Instant;
-  readonly receivedDataAt: Instant;
-  /** Bytes of transport messages, with WireGuard's header and tag: what `wg show` counts. */
-  readonly txBytes: number;
-  readonly rxBytes: number;
-  /** Transport messages. */
-  readonly txPackets: number;
-  readonly rxPackets: number;
-}
-
 interface Session {
   readonly slot: number;
   readonly connection: number;
-}
-
-/** A set of filters in the tables. */
-interface FilterSet {
-  readonly slot: number;
-  readonly filters: readonly { readonly prefix: IpPrefix; readonly start: number; readonly units: number }[];
 }
 
 interface Connection {
@@ -110,7 +79,7 @@ interface Connection {
 /** Bytes of BLAKE2s's first block, which holds the key and zeros. */
 const MAC1_KEY_BLOCK = 64;
 
-/** Scope of routes in their prefix table. */
+/** Scope of routes in their prefix table, which holds nothing else. */
 const ROUTE_SCOPE = 0;
 
 /** The tables' writer. One per process, in the main thread. */
@@ -122,21 +91,21 @@ export class Tables {
   readonly #words: Uint32Array;
   readonly #longs: BigUint64Array;
   readonly #reclaimer: Reclaimer;
-  /** Where an address lies while the engine is called: the main thread's own scratch. */
+  /** Where an address or a key lies while the engine is called: the main thread's own scratch. */
   readonly #argument: number;
+  readonly #activity: ActivityReader;
+  readonly #routeTable: PrefixTable;
+  readonly #filterSets: FilterSets;
 
   readonly #connectionSlots: SlotPool;
   readonly #sessionSlots: SlotPool;
   readonly #pathSlots: SlotPool;
-  readonly #filterSetSlots: SlotPool;
-  readonly #rules: UnitPool;
 
   readonly #connections = new Map<number, Connection>();
   readonly #sessions = new Map<number, Session>();
   readonly #routes = new Map<string, { readonly prefix: IpPrefix; target: number }>();
   /** Routes per prefix length: IPv4 from 0, IPv6 from 64. */
   readonly #routeLengths = new Uint32Array(64 + 129);
-  #filterEntries = 0;
   #pathSerial = 0;
 
   private constructor(memory: SharedMemory, layout: Layout, exports: EngineExports) {
@@ -148,11 +117,13 @@ export class Tables {
     this.#longs = new BigUint64Array(memory.buffer);
     this.#reclaimer = new Reclaimer(memory, layout);
     this.#argument = (layout.regions[0] ?? 0) + SCRATCH;
+    const argument = { bytes: this.#bytes, address: this.#argument };
+    this.#activity = new ActivityReader(memory, layout);
+    this.#routeTable = new PrefixTable(exports, layout.routes, argument);
+    this.#filterSets = new FilterSets(memory, layout, new PrefixTable(exports, layout.filters, argument));
     this.#connectionSlots = new SlotPool(layout.config.connections);
     this.#sessionSlots = new SlotPool(layout.config.sessions);
     this.#pathSlots = new SlotPool(layout.config.paths);
-    this.#filterSetSlots = new SlotPool(layout.filterSetCount);
-    this.#rules = new UnitPool(layout.config.rules);
   }
 
   /** The writer for a fresh memory (`createMemory`). */
@@ -240,18 +211,7 @@ export class Tables {
 
   /** What the connection has sent and received since it was allocated. */
   activity(slot: number): Activity {
-    const address = this.#connectionAddress(slot);
-    const read = (field: number) => Number(Atomics.load(this.#longs, (address + field) / 8));
-    return {
-      sentAt: read(ACTIVITY_SENT_AT),
-      receivedAt: read(ACTIVITY_RECEIVED_AT),
-      sentDataAt: read(ACTIVITY_SENT_DATA_AT),
-      receivedDataAt: read(ACTIVITY_RECEIVED_DATA_AT),
-      txBytes: read(ACTIVITY_TX_BYTES),
-      rxBytes: read(ACTIVITY_RX_BYTES),
-      txPackets: read(ACTIVITY_TX_PACKETS),
-      rxPackets: read(ACTIVITY_RX_PACKETS),
-    };
+    return this.#activity.of(slot);
   }
 
   /**
@@ -259,19 +219,9 @@ export class Tables {
    * connections cost nothing.
    */
   forEachTouched(visit: (slot: number) => void): void {
-    const first = this.#layout.touched / 4;
-    const words = Math.ceil(this.#layout.config.connections / TOUCHED_BITS);
-    for (let i = 0; i < words; i++) {
-      if (Atomics.load(this.#words, first + i) === 0) continue;
-      // Cleared before the activity is read: what changes from here on sets it again.
-      let bits = Atomics.exchange(this.#words, first + i, 0);
-      while (bits !== 0) {
-        const bit = 31 - Math.clz32(bits);
-        bits = (bits ^ (1 << bit)) >>> 0;
-        const slot = TOUCHED_BITS * i + bit;
-        if (this.#connections.has(slot)) visit(slot);
-      }
-    }
+    this.#activity.takeTouched((slot) => {
+      if (this.#connections.has(slot)) visit(slot);
+    });
   }
 
   // ---- Sessions
@@ -351,7 +301,7 @@ export class Tables {
       known.target = target;
     }
     this.#connections.get(target)?.routes.add(prefix.key);
-    this.#insert(this.#layout.routes, ROUTE_SCOPE, prefix, target);
+    this.#routeTable.insert(ROUTE_SCOPE, prefix, target);
     if (known === undefined) this.#countRouteLength(prefix, 1);
     return true;
   }
@@ -362,7 +312,7 @@ export class Tables {
     if (route === undefined) return;
     this.#routes.delete(prefix.key);
     this.#connections.get(route.target)?.routes.delete(prefix.key);
-    this.#remove(this.#layout.routes, ROUTE_SCOPE, prefix);
+    this.#routeTable.remove(ROUTE_SCOPE, prefix);
     this.#countRouteLength(prefix, -1);
   }
 
@@ -371,7 +321,7 @@ export class Tables {
     const index = (prefix.family === 4 ? 0 : 64) + prefix.length;
     const count = (this.#routeLengths[index] ?? 0) + change;
     this.#routeLengths[index] = count;
-    if (count <= 1) this.#setLength(this.#layout.routes, this.#layout.routes + TABLE_LENGTHS, prefix, count);
+    if (count <= 1) this.#routeTable.setLength(this.#layout.routes + TABLE_LENGTHS, prefix, count === 1);
   }
 
   // ---- Filters
@@ -385,63 +335,21 @@ export class Tables {
   setFilters(slot: number, filters: readonly Filter[]): boolean {
     const connection = this.#connection(slot);
     const compiled = compileFilters(filters);
-    const set = this.#writeFilters(compiled) ?? this.#retryFilters(compiled);
+    const set = this.#filterSets.write(compiled) ?? this.#retryFilters(compiled);
     this.#replaceFilters(slot, connection, set);
     return set !== undefined;
   }
 
   #retryFilters(compiled: readonly CompiledFilter[]): FilterSet | undefined {
     this.reclaim();
-    return this.#writeFilters(compiled);
-  }
-
-  /** Writes a new filter set that no connection refers to yet; `undefined` when a table is full. */
-  #writeFilters(compiled: readonly CompiledFilter[]): FilterSet | undefined {
-    if (this.#filterEntries + compiled.length > this.#layout.config.filters) return undefined;
-    const slot = this.#take(this.#filterSetSlots);
-    if (slot === undefined) return undefined;
-    const address = this.#layout.filterSets + FILTER_SET_SIZE * slot;
-    this.#bytes.fill(0, address, address + FILTER_SET_SIZE);
-    const written: { prefix: IpPrefix; start: number; units: number }[] = [];
-    const set: FilterSet = { slot, filters: written };
-    for (const { prefix, rules } of compiled) {
-      let value = ALLOW_ALL;
-      let start = 0;
-      let units = 0;
-      if (rules !== "allow-all") {
-        units = ruleListUnits(rules);
-        const taken = this.#rules.take(units);
-        if (taken === undefined) {
-          this.#freeFilters(set);
-          return undefined;
-        }
-        start = taken;
-        value = this.#layout.rules + RULES_UNIT * start;
-        writeRuleList(this.#view, value, rules);
-      }
-      this.#insert(this.#layout.filters, slot + 1, prefix, value);
-      this.#setLength(this.#layout.filters, address, prefix, 1);
-      this.#filterEntries++;
-      written.push({ prefix, start, units });
-    }
-    return set;
+    return this.#filterSets.write(compiled);
   }
 
   #replaceFilters(slot: number, connection: Connection, set: FilterSet | undefined): void {
     this.#store(this.#connectionAddress(slot) + CONNECTION_FILTERS, set?.slot ?? NONE);
     const old = connection.filters;
     connection.filters = set;
-    if (old !== undefined) this.#reclaimer.retire(() => this.#freeFilters(old));
-  }
-
-  /** Takes a filter set out of the tables that no worker uses. */
-  #freeFilters(set: FilterSet): void {
-    for (const { prefix, start, units } of set.filters) {
-      this.#remove(this.#layout.filters, set.slot + 1, prefix);
-      this.#filterEntries--;
-      if (units > 0) this.#rules.give(start, units);
-    }
-    this.#filterSetSlots.give(set.slot);
+    if (old !== undefined) this.#reclaimer.retire(() => this.#filterSets.free(old));
   }
 
   // ---- Housekeeping
@@ -482,19 +390,5 @@ export class Tables {
 
   #store(address: number, value: number): void {
     Atomics.store(this.#words, address / 4, value);
-  }
-
-  #insert(table: number, scope: number, prefix: IpPrefix, value: number): void {
-    this.#bytes.set(prefix.address.bytes, this.#argument);
-    this.#exports.insertPrefix(table, scope, prefix.family, prefix.length, this.#argument, value);
-  }
-
-  #remove(table: number, scope: number, prefix: IpPrefix): void {
-    this.#bytes.set(prefix.address.bytes, this.#argument);
-    this.#exports.removePrefix(table, scope, prefix.family, prefix.length, this.#argument);
-  }
-
-  #setLength(table: number, lengths: number, prefix: IpPrefix, present: number): void {
-    this.#exports.setPrefixLength(table, lengths, prefix.family, prefix.length, present);
   }
 }

@@ -6,12 +6,13 @@ import { IpAddress, type IpPrefix, SocketAddress } from "../base/address.js";
 import type { Transmit } from "../base/state-machine.js";
 import type { Path as ConnectionPath } from "../connection/events.js";
 import type { Datapath } from "../datapath/datapath.js";
+import type { Activity } from "../engine/activity.js";
 import type { ExceptionRecord } from "../engine/exceptions.js";
 import type { Path } from "../engine/path.js";
 import type { Filter } from "../engine/rules.js";
-import { type Activity, type ConnectionOptions, Tables } from "../engine/tables.js";
+import { type ConnectionOptions, Tables } from "../engine/tables.js";
 import { mac1KeyOf } from "../wireguard/cookie.js";
-import type { EstablishedSession } from "../wireguard/peer.js";
+import type { EstablishedSession } from "../wireguard/peer-events.js";
 
 /** What an entry of the routing table leads to. */
 export type RouteDestination =

@@ -10,18 +10,19 @@
 // A further resource of the same gateway joins at whatever stage the gateway is; its access is requested as soon as the answer
 // proves that the gateway knows us (section 4.8), and its packets wait until the grant had time to arrive there.
 
-import type { IpAddress, SocketAddress } from "../base/address.js";
-import type { StateMachine, Transmit } from "../base/state-machine.js";
-import { type Duration, earliest, type Instant, MINUTE, SECOND } from "../base/time.js";
+import type { IpAddress } from "../base/address.js";
+import { earliest, type Instant } from "../base/time.js";
 import type { ClientNode } from "../connection/client-node.js";
-import type { Answer, NodeEvent, Relay } from "../connection/events.js";
+import type { Answer } from "../connection/events.js";
 import { parseIpPacket } from "../packet/ip.js";
-import { CandidateBatch } from "./candidates.js";
-import type { ClientEvent, InterfaceConfiguration, RouteDestination } from "./events.js";
-import { PacketBuffer } from "./packet-buffer.js";
+import { Access } from "./access.js";
+import type { ClientEvent, InterfaceConfiguration } from "./events.js";
+import { Gateways } from "./gateways.js";
+import { Intents } from "./intents.js";
+import type { PacketBuffer } from "./packet-buffer.js";
 import { goodbyeTo, parsePeerMessage } from "./peer-message.js";
 import { PROXY_RANGES } from "./ranges.js";
-import { RecentGateways } from "./recent-gateways.js";
+import { Renewals } from "./renewals.js";
 import {
   type ActivePrefix,
   activePrefixes,
@@ -29,57 +30,13 @@ import {
   isRoutedDifferently,
   lookup,
   type Resource,
-  type ResourceStatus,
   type ResourceView,
 } from "./resources.js";
-import { RouteTable } from "./route-table.js";
-
-/** Least time between two intents for one resource. */
-export const INTENT_INTERVAL: Duration = 2 * SECOND;
-/** How long a site counts as offline after the portal said so. */
-export const OFFLINE_TIME: Duration = 5 * MINUTE;
-
-/**
- * Bounds of the time that a grant may take to reach the gateway. Nobody acknowledges the access to a CIDR resource, so the
- * client waits as long as the portal took to answer its intent: the grant goes half that way twice.
- */
-const MIN_SETTLE_TIME: Duration = 5;
-const MAX_SETTLE_TIME: Duration = 500;
-
-/**
- * How long after its release a resource's packets may still come from the datapath as without route: they were on their way to us. Later
- * ones mean that it has no room for the route; sending them would bring them back for ever.
- */
-const RELEASE_WINDOW: Duration = SECOND;
-
-/**
- * A connection that ends against our will within this time after its last packet is made again at once: who downloads sends nothing that
- * would ask for it. ICE takes a third of it to see that a path is dead.
- */
-const RECENT_USE: Duration = 30 * SECOND;
-/** Resources that are asked for again at once when their connections have ended; the others wait for a packet. */
-const MAX_RENEWALS = 16;
+import { SiteStatus } from "./site-status.js";
+import { type ConnectionActivity, type ConnectionEnd, type Connections, StateOverNode } from "./state-over-node.js";
 
 /** What the client needs of a connection node. */
-export type ClientConnections = Pick<
-  ClientNode,
-  | "newConnection"
-  | "acceptAnswer"
-  | "addRemoteCandidate"
-  | "removeRemoteCandidate"
-  | "addLocalHostCandidate"
-  | "removeLocalHostCandidate"
-  | "updateRelays"
-  | "removeConnection"
-  | "reset"
-  | "close"
-  | "handleInput"
-  | "handlePacket"
-  | "handleActivity"
-  | "handleSessionConfirmed"
-  | "handleEndpointMoved"
-> &
-  StateMachine<NodeEvent>;
+export type ClientConnections = Connections & Pick<ClientNode, "newConnection" | "acceptAnswer" | "reset">;
 
 /** Packets dropped, by reason. */
 export interface ClientCounters {
@@ -91,60 +48,20 @@ export interface ClientCounters {
   buffered: number;
 }
 
-/** An intent that waits for routing details. */
-interface Intent {
-  readonly packets: PacketBuffer;
-}
-
-interface Gateway {
-  readonly siteId: string;
-  phase: "offered" | "connecting" | "established";
-  readonly resources: Map<string, Access>;
-  /** Last packet that the datapath has carried, in either direction. */
-  usedAt: Instant;
-}
-
-/** A resource's access to its gateway. */
-interface Access {
-  /** `queued`: to be requested when the answer has come. */
-  state: "queued" | "settling" | "granted";
-  /** Time from intent to routing details. */
-  readonly roundTrip: Duration;
-  /** When the grant has arrived, as far as one can know. */
-  settledAt: Instant;
-  /** When its packets were released: the datapath has the route since then. */
-  releasedAt: Instant | undefined;
-  readonly packets: PacketBuffer;
-}
-
 /** The client's state. */
-export class ClientState implements StateMachine<ClientEvent> {
+export class ClientState extends StateOverNode<ClientConnections, ClientEvent> {
   readonly counters: ClientCounters = { unroutable: 0, noResource: 0, buffered: 0 };
 
-  readonly #node: ClientConnections;
   readonly #resources = new Map<string, Resource>();
   #disabled: ReadonlySet<string> = new Set();
   #active: ReadonlyMap<string, ActivePrefix> = new Map();
-  readonly #resourceToGateway = new Map<string, string>();
-  readonly #gateways = new Map<string, Gateway>();
-  readonly #intents = new Map<string, Intent>();
-  /** When the last intent for a resource was sent, whatever came of it: refusals must not make a storm of them. */
-  readonly #intentSentAt = new Map<string, Instant>();
-  readonly #recent = new RecentGateways();
-  /** When resources were used last over a connection that has ended. They are asked for again whatever becomes of the first attempt. */
-  readonly #usedAt = new Map<string, Instant>();
-  readonly #routes = new RouteTable();
-  readonly #onlineSites = new Set<string>();
-  /** Site → when it stops counting as offline. */
-  readonly #offlineSites = new Map<string, Instant>();
+  readonly #gateways = new Gateways();
+  readonly #intents = new Intents();
+  readonly #renewals = new Renewals();
+  readonly #sites = new SiteStatus();
   #interface: InterfaceConfiguration | undefined;
   #tunRoutes = "";
   #views = "";
-  #events: ClientEvent[] = [];
-
-  constructor(node: ClientConnections) {
-    this.#node = node;
-  }
 
   // ---- Configuration
 
@@ -153,7 +70,7 @@ export class ClientState implements StateMachine<ClientEvent> {
     const before = this.#interface;
     this.#interface = configuration;
     if (before !== undefined && describe(before) === describe(configuration)) return;
-    this.#events.push({ type: "tun-interface-updated", configuration });
+    this.report({ type: "tun-interface-updated", configuration });
     this.#tunRoutes = "";
     this.#updateTables();
   }
@@ -183,52 +100,25 @@ export class ClientState implements StateMachine<ClientEvent> {
     this.#disabled = new Set(ids);
     for (const id of ids) {
       this.#detach(id, now);
-      this.#intentSentAt.delete(id);
+      this.#intents.forget(id);
     }
     this.#updateTables();
   }
 
-  /** Removes relays, then adds some. */
-  updateRelays(removed: readonly string[], added: readonly Relay[], now: Instant): void {
-    this.#node.updateRelays(removed, added, now);
-    this.#drainNode(now);
-  }
-
-  /** Offers a local address to connections. @returns false when it cannot be a candidate. */
-  addLocalHostCandidate(address: SocketAddress, now: Instant): boolean {
-    const accepted = this.#node.addLocalHostCandidate(address, now);
-    this.#drainNode(now);
-    return accepted;
-  }
-
-  /** A local address is gone. */
-  removeLocalHostCandidate(address: SocketAddress, now: Instant): void {
-    this.#node.removeLocalHostCandidate(address, now);
-    this.#drainNode(now);
-  }
-
   /** The network has changed: forgets connections, pending intents and preferences. Resources stay; those in use are asked for again. */
   reset(now: Instant): void {
-    const renewals = new Set([...this.#gateways.values()].flatMap((gateway) => this.#renewals(gateway, now)));
-    for (const [id, usedAt] of this.#usedAt) {
-      if (now <= usedAt + RECENT_USE) renewals.add(id);
-      else this.#usedAt.delete(id);
-    }
-    for (const { packets } of this.#intents.values()) this.#countDropped(packets);
-    this.#intents.clear();
-    this.#intentSentAt.clear();
-    this.#node.reset(now);
-    this.#drainNode(now);
-    this.#recent.clear();
-    this.#renew([...renewals], now);
+    const renewals = this.#renewals.ofAll(this.#gateways.all(), now);
+    for (const packets of this.#intents.clear()) this.#countDropped(packets);
+    this.node.reset(now);
+    this.drainNode(now);
+    this.#renew(renewals, now);
   }
 
   /** Ends: gateways are told, and what was lent is given back. */
-  close(now: Instant): void {
-    for (const [gatewayId, { phase }] of this.#gateways)
-      if (phase === "established") this.#events.push(goodbyeTo(gatewayId));
-    this.#node.close(now);
-    this.#drainNode(now);
+  override close(now: Instant): void {
+    for (const [gatewayId, { phase }] of this.#gateways.entries())
+      if (phase === "established") this.report(goodbyeTo(gatewayId));
+    super.close(now);
   }
 
   // ---- Packets and datagrams
@@ -246,102 +136,54 @@ export class ClientState implements StateMachine<ClientEvent> {
       return;
     }
     const { resourceId } = active;
-    const gatewayId = this.#resourceToGateway.get(resourceId);
-    const gateway = gatewayId === undefined ? undefined : this.#gateways.get(gatewayId);
-    const access = gateway?.resources.get(resourceId);
-    if (gatewayId === undefined || gateway === undefined || access === undefined) {
-      this.#intent(resourceId, now).packets.push(packet);
-    } else if (gateway.phase !== "established" || access.state !== "granted") {
-      access.packets.push(packet);
-    } else if (connection === undefined && now < (access.releasedAt ?? now) + RELEASE_WINDOW) {
-      this.#events.push({ type: "send-packet", connection: gatewayId, packet: packet.bytes });
+    const service = this.#gateways.serviceOf(resourceId);
+    if (service === undefined) {
+      this.#intend(resourceId, now).push(packet);
+    } else if (service.gateway.phase !== "established" || !service.access.isGranted) {
+      service.access.packets.push(packet);
+    } else if (connection === undefined && service.access.isReleasing(now)) {
+      this.report({ type: "send-packet", connection: service.gatewayId, packet: packet.bytes });
     } else {
       // The session has ended; the node makes a new one. Perhaps of another gateway than the packet had set out for.
-      this.#node.handlePacket(gatewayId, packet.bytes, now);
+      this.node.handlePacket(service.gatewayId, packet.bytes, now);
     }
-    this.#drainNode(now);
-  }
-
-  /** A STUN message or WireGuard handshake. */
-  handleInput(local: SocketAddress, from: SocketAddress, datagram: Uint8Array, now: Instant): void {
-    this.#node.handleInput(local, from, datagram, now);
-    this.#drainNode(now);
+    this.drainNode(now);
   }
 
   /** A message of a gateway. */
   handlePeerMessage(gatewayId: string, packet: Uint8Array, now: Instant): void {
     const gateway = this.#gateways.get(gatewayId);
     if (parsePeerMessage(packet)?.type !== "goodbye" || gateway === undefined) return;
-    const renewals = this.#renewals(gateway, now);
+    const renewals = this.#renewals.of(gateway, now);
     this.#dropGateway(gatewayId, "the gateway said goodbye");
-    this.#node.removeConnection(gatewayId, now);
-    this.#drainNode(now);
+    this.node.removeConnection(gatewayId, now);
+    this.drainNode(now);
     this.#updateTables();
     this.#renew(renewals, now);
   }
 
   /** What the datapath has counted for a connection. */
-  handleActivity(...[gatewayId, activity, now]: Parameters<ClientConnections["handleActivity"]>): void {
+  override handleActivity(gatewayId: string, activity: ConnectionActivity, now: Instant): void {
     const gateway = this.#gateways.get(gatewayId);
     if (gateway !== undefined) gateway.usedAt = Math.max(gateway.usedAt, activity.sentDataAt, activity.receivedDataAt);
-    this.#node.handleActivity(gatewayId, activity, now);
-    this.#drainNode(now);
-  }
-
-  /** The gateway has used a session for the first time. */
-  handleSessionConfirmed(gatewayId: string, localIndex: number, now: Instant): void {
-    this.#node.handleSessionConfirmed(gatewayId, localIndex, now);
-    this.#drainNode(now);
-  }
-
-  /** The gateway sends from elsewhere than we send to. */
-  handleEndpointMoved(gatewayId: string, now: Instant): void {
-    this.#node.handleEndpointMoved(gatewayId, now);
-    this.#drainNode(now);
+    super.handleActivity(gatewayId, activity, now);
   }
 
   // ---- Answers of the portal
 
   /** Routing details (section 4.4, with 4.9 rule 2): the resource is served by this gateway of this site. */
   handleRoutingDetails(resourceId: string, gatewayId: string, siteId: string, now: Instant): void {
-    const intent = this.#intents.get(resourceId);
-    if (!this.#isEnabled(resourceId) || intent === undefined) return;
-    this.#intents.delete(resourceId);
+    const intent = this.#isEnabled(resourceId) ? this.#intents.answer(resourceId, gatewayId, now) : undefined;
+    if (intent === undefined) return;
     // The hint to the portal is only a preference: another gateway than before is legal.
-    if (this.#resourceToGateway.get(resourceId) !== gatewayId) this.#detach(resourceId, now);
-    this.#resourceToGateway.set(resourceId, gatewayId);
-    this.#recent.touch(gatewayId);
+    if (this.#gateways.serviceOf(resourceId)?.gatewayId !== gatewayId) this.#detach(resourceId, now);
 
-    const access: Access = {
-      state: "queued",
-      roundTrip: now - (this.#intentSentAt.get(resourceId) ?? now),
-      settledAt: now,
-      releasedAt: undefined,
-      packets: intent.packets,
-    };
     const gateway = this.#gateways.get(gatewayId);
-    if (gateway === undefined) {
-      // The answer to the offer implies the grant of the resource named in it.
-      access.state = "granted";
-      this.#gateways.set(gatewayId, {
-        siteId,
-        phase: "offered",
-        resources: new Map([[resourceId, access]]),
-        usedAt: Number.NEGATIVE_INFINITY,
-      });
-      const offer = this.#node.newConnection(gatewayId, now);
-      this.#events.push({
-        type: "request-connection",
-        gatewayId,
-        resourceId,
-        presharedKey: offer.sessionKey,
-        credentials: offer.credentials,
-      });
-    } else {
-      gateway.resources.set(resourceId, access);
-      if (gateway.phase !== "offered") this.#requestAccess(gatewayId, resourceId, access, now);
-    }
-    this.#drainNode(now);
+    const access = new Access(intent, gateway === undefined ? "granted" : "queued");
+    this.#gateways.attach(gatewayId, siteId, resourceId, access);
+    if (gateway === undefined) this.#requestConnection(gatewayId, resourceId, now);
+    else if (gateway.phase !== "offered") this.#requestAccess(gatewayId, resourceId, access, now);
+    this.drainNode(now);
     this.#updateTables();
   }
 
@@ -350,18 +192,18 @@ export class ClientState implements StateMachine<ClientEvent> {
     const gateway = this.#gateways.get(gatewayId);
     if (gateway?.phase !== "offered") return;
     gateway.phase = "connecting";
-    this.#node.acceptAnswer(gatewayId, publicKey, answer, now);
+    this.node.acceptAnswer(gatewayId, publicKey, answer, now);
     // An answer that cannot be used is the connection's end.
-    this.#drainNode(now);
-    if (!this.#gateways.has(gatewayId)) return;
+    this.drainNode(now);
+    if (this.#gateways.get(gatewayId) === undefined) return;
     for (const [resourceId, access] of gateway.resources)
-      if (access.state === "queued") this.#requestAccess(gatewayId, resourceId, access, now);
+      if (access.isQueued) this.#requestAccess(gatewayId, resourceId, access, now);
   }
 
   /** The intent was refused because no gateway of the resource's sites is online. */
   handleOffline(resourceId: string, now: Instant): void {
     this.#detach(resourceId, now);
-    for (const { id } of this.#resources.get(resourceId)?.sites ?? []) this.#offlineSites.set(id, now + OFFLINE_TIME);
+    for (const { id } of this.#resources.get(resourceId)?.sites ?? []) this.#sites.handleOffline(id, now);
     this.#updateTables();
   }
 
@@ -369,65 +211,36 @@ export class ClientState implements StateMachine<ClientEvent> {
   handleConnectionRefused(gatewayId: string, now: Instant): void {
     if (this.#gateways.get(gatewayId)?.phase !== "offered") return;
     this.#dropGateway(gatewayId, "the portal refused the connection");
-    this.#node.removeConnection(gatewayId, now);
-    this.#drainNode(now);
+    this.node.removeConnection(gatewayId, now);
+    this.drainNode(now);
     this.#updateTables();
   }
 
   /** Our request for access to a further resource was refused: the next packet starts over. */
   handleAccessRefused(resourceId: string, gatewayId: string, now: Instant): void {
-    if (this.#resourceToGateway.get(resourceId) !== gatewayId) return;
+    if (this.#gateways.serviceOf(resourceId)?.gatewayId !== gatewayId) return;
     this.#detach(resourceId, now);
-    this.#drainNode(now);
+    this.drainNode(now);
     this.#updateTables();
-  }
-
-  /** Candidates of a gateway, as signalled. */
-  handleCandidates(gatewayId: string, candidates: readonly string[], now: Instant): void {
-    for (const candidate of candidates) this.#node.addRemoteCandidate(gatewayId, candidate, now);
-    this.#drainNode(now);
-  }
-
-  /** Candidates of a gateway that are gone. */
-  handleInvalidatedCandidates(gatewayId: string, candidates: readonly string[], now: Instant): void {
-    for (const candidate of candidates) this.#node.removeRemoteCandidate(gatewayId, candidate, now);
-    this.#drainNode(now);
   }
 
   // ---- State machine
 
-  handleTimeout(now: Instant): void {
-    this.#node.handleTimeout(now);
-    this.#drainNode(now);
+  override handleTimeout(now: Instant): void {
+    super.handleTimeout(now);
     this.#settle(now);
-    let changed = false;
-    for (const [site, until] of this.#offlineSites) if (until <= now) changed = this.#offlineSites.delete(site);
-    if (changed) this.#updateViews();
+    if (this.#sites.handleTimeout(now)) this.#updateViews();
   }
 
-  pollTimeout(): Instant | undefined {
-    let deadline = this.#node.pollTimeout();
-    for (const { phase, resources } of this.#gateways.values())
-      if (phase === "established")
-        for (const { state, settledAt } of resources.values())
-          if (state === "settling") deadline = earliest(deadline, settledAt);
-    for (const until of this.#offlineSites.values()) deadline = earliest(deadline, until);
-    return deadline;
-  }
-
-  pollTransmit(): Transmit | undefined {
-    return this.#node.pollTransmit();
-  }
-
-  pollEvent(): ClientEvent | undefined {
-    return this.#events.shift();
+  override pollTimeout(): Instant | undefined {
+    return earliest(super.pollTimeout(), earliest(this.#gateways.settledAt(), this.#sites.pollTimeout()));
   }
 
   /** All resources with their status, sorted. */
   resources(): ResourceView[] {
     return [...this.#resources.values()]
       .sort(compareResources)
-      .map((resource) => ({ resource, status: this.#status(resource) }));
+      .map((resource) => ({ resource, status: this.#sites.of(resource) }));
   }
 
   // ---- Details, in order of use
@@ -441,25 +254,21 @@ export class ClientState implements StateMachine<ClientEvent> {
   #remove(id: string, now: Instant): void {
     this.#detach(id, now);
     this.#resources.delete(id);
-    this.#intentSentAt.delete(id);
-    this.#usedAt.delete(id);
+    this.#intents.forget(id);
+    this.#renewals.forget(id);
   }
 
   /** Takes a resource away from its gateway, with everything that waits for it. A gateway without resources is let go. */
   #detach(resourceId: string, now: Instant): void {
-    this.#countDropped(this.#intents.get(resourceId)?.packets);
-    this.#intents.delete(resourceId);
-    const gatewayId = this.#resourceToGateway.get(resourceId);
-    if (gatewayId === undefined) return;
-    this.#resourceToGateway.delete(resourceId);
-    const gateway = this.#gateways.get(gatewayId);
-    if (gateway === undefined) return;
-    this.#countDropped(gateway.resources.get(resourceId)?.packets);
-    gateway.resources.delete(resourceId);
+    this.#countDropped(this.#intents.drop(resourceId));
+    const service = this.#gateways.detach(resourceId);
+    if (service === undefined) return;
+    const { gatewayId, gateway, access } = service;
+    this.#countDropped(access.packets);
     if (gateway.resources.size > 0) return;
     this.#dropGateway(gatewayId, "no resource is left");
-    this.#node.removeConnection(gatewayId, now);
-    this.#drainNode(now);
+    this.node.removeConnection(gatewayId, now);
+    this.drainNode(now);
   }
 
   #countDropped(packets: PacketBuffer | undefined): void {
@@ -477,136 +286,79 @@ export class ClientState implements StateMachine<ClientEvent> {
     return source.equals(own) && !destination.equals(own);
   }
 
-  /** The resource's intent; sends it when it is time (section 4.2). */
-  #intent(resourceId: string, now: Instant): Intent {
-    const intent = this.#intents.get(resourceId) ?? { packets: new PacketBuffer() };
-    this.#intents.set(resourceId, intent);
-    const sentAt = this.#intentSentAt.get(resourceId);
-    if (sentAt !== undefined && now - sentAt < INTENT_INTERVAL) return intent;
-    this.#intentSentAt.set(resourceId, now);
-    this.#events.push({ type: "connection-intent", resourceId, connectedGatewayIds: [...this.#recent.list()] });
-    return intent;
-  }
-
-  /** The resources that are to be asked for again when a gateway's connection ends. */
-  #renewals(gateway: Gateway | undefined, now: Instant): string[] {
-    if (gateway?.phase !== "established" || now > gateway.usedAt + RECENT_USE) return [];
-    const ids = [...gateway.resources.keys()];
-    for (const id of ids) this.#usedAt.set(id, gateway.usedAt);
-    return ids;
+  /** Sends the resource's intent when it is time (section 4.2). @returns where its packets wait for the answer. */
+  #intend(resourceId: string, now: Instant): PacketBuffer {
+    const { packets, intent } = this.#intents.want(resourceId, now);
+    if (intent !== undefined) this.report(intent);
+    return packets;
   }
 
   #renew(resourceIds: readonly string[], now: Instant): void {
-    for (const id of resourceIds.slice(0, MAX_RENEWALS)) if (this.#isEnabled(id)) this.#intent(id, now);
+    for (const id of resourceIds) if (this.#isEnabled(id)) this.#intend(id, now);
+  }
+
+  /** Offers a connection. The answer implies the grant of the resource named in the request. */
+  #requestConnection(gatewayId: string, resourceId: string, now: Instant): void {
+    const { sessionKey, credentials } = this.node.newConnection(gatewayId, now);
+    this.report({ type: "request-connection", gatewayId, resourceId, presharedKey: sessionKey, credentials });
   }
 
   #requestAccess(gatewayId: string, resourceId: string, access: Access, now: Instant): void {
-    access.state = "settling";
-    access.settledAt = now + Math.min(MAX_SETTLE_TIME, Math.max(MIN_SETTLE_TIME, access.roundTrip));
-    this.#events.push({ type: "request-access", gatewayId, resourceId });
+    access.handleRequested(now);
+    this.report({ type: "request-access", gatewayId, resourceId });
   }
 
   /** Opens the way for accesses whose grant has had its time, and sends what waited: after their routes were set. */
   #settle(now: Instant): void {
-    const released: { readonly gatewayId: string; readonly access: Access }[] = [];
-    for (const [gatewayId, { phase, resources }] of this.#gateways) {
-      if (phase !== "established") continue;
-      for (const access of resources.values()) {
-        if (access.state === "settling" && access.settledAt <= now) access.state = "granted";
-        if (access.state === "granted" && access.releasedAt === undefined) released.push({ gatewayId, access });
-      }
-    }
+    const released = this.#gateways.settle(now);
     if (released.length === 0) return;
     this.#updateTables();
     for (const { gatewayId, access } of released) {
-      access.releasedAt = now;
+      access.handleReleased(now);
       this.counters.buffered += access.packets.dropped;
       access.packets.dropped = 0;
-      for (const packet of access.packets.drain())
-        this.#events.push({ type: "send-packet", connection: gatewayId, packet });
+      for (const packet of access.packets.drain()) this.report({ type: "send-packet", connection: gatewayId, packet });
     }
   }
 
-  #drainNode(now: Instant): void {
-    const candidates = new CandidateBatch();
-    for (let event = this.#node.pollEvent(); event !== undefined; event = this.#node.pollEvent()) {
-      switch (event.type) {
-        case "new-ice-candidate":
-        case "invalidate-ice-candidate":
-          candidates.add(event);
-          break;
-        case "connection-established":
-          this.#established(event.connection, now);
-          break;
-        case "connection-failed": {
-          const renewals = this.#renewals(this.#gateways.get(event.connection), now);
-          this.#dropGateway(event.connection, event.reason);
-          this.#updateTables();
-          this.#renew(renewals, now);
-          break;
-        }
-        case "connection-closed":
-          this.#dropGateway(event.connection, event.reason);
-          this.#updateTables();
-          break;
-        case "connection-removed":
-          this.#routes.connectionRemoved(event.connection);
-          this.#events.push(event);
-          break;
-        default:
-          this.#events.push(event);
-      }
-    }
-    this.#events.push(...candidates.events());
-  }
-
-  #established(gatewayId: string, now: Instant): void {
+  protected override handleEstablished(gatewayId: string, now: Instant): void {
     const gateway = this.#gateways.get(gatewayId);
-    // Sessions are renewed every few minutes, and each time the node says so.
     if (gateway === undefined || gateway.phase === "established") return;
     gateway.phase = "established";
-    this.#onlineSites.add(gateway.siteId);
-    this.#offlineSites.delete(gateway.siteId);
-    this.#events.push({ type: "gateway-connected", gatewayId });
+    this.#sites.handleConnected(gateway.siteId);
+    this.report({ type: "gateway-connected", gatewayId });
     this.#settle(now);
     // Even if nothing is released yet: the site is online.
     this.#updateTables();
   }
 
+  protected override handleEnded(event: ConnectionEnd, now: Instant): void {
+    const { type, connection, reason } = event;
+    const renewals = type === "connection-failed" ? this.#renewals.of(this.#gateways.get(connection), now) : [];
+    this.#dropGateway(connection, reason);
+    this.#updateTables();
+    this.#renew(renewals, now);
+  }
+
   #dropGateway(gatewayId: string, reason: string): void {
-    const gateway = this.#gateways.get(gatewayId);
+    const gateway = this.#gateways.remove(gatewayId);
     if (gateway === undefined) return;
-    this.#gateways.delete(gatewayId);
-    for (const [resourceId, { packets }] of gateway.resources) {
-      this.#resourceToGateway.delete(resourceId);
-      this.#countDropped(packets);
-    }
-    const siteHasOther = [...this.#gateways.values()].some(
-      ({ siteId, phase }) => siteId === gateway.siteId && phase === "established",
-    );
-    if (!siteHasOther) this.#onlineSites.delete(gateway.siteId);
-    this.#events.push({ type: "gateway-disconnected", gatewayId, reason });
+    for (const { packets } of gateway.resources.values()) this.#countDropped(packets);
+    if (!this.#gateways.isSiteConnected(gateway.siteId)) this.#sites.handleDisconnected(gateway.siteId);
+    this.report({ type: "gateway-disconnected", gatewayId, reason });
   }
 
   /** Derives the table of active prefixes, the datapath's routes, the device's routes and the views, and reports differences. */
   #updateTables(): void {
     const enabled = [...this.#resources.values()].filter(({ id }) => !this.#disabled.has(id));
-    this.#active = activePrefixes(enabled, (id) => this.#resourceToGateway.has(id));
+    this.#active = activePrefixes(enabled, (id) => this.#gateways.serviceOf(id) !== undefined);
     const routes = Array.from(this.#active.values(), ({ prefix, resourceId }) => ({
       prefix,
-      target: this.#destination(resourceId),
+      target: this.#gateways.destinationOf(resourceId),
     }));
-    this.#events.push(...this.#routes.replace(routes));
+    this.setRoutes(routes);
     this.#updateTunRoutes();
     this.#updateViews();
-  }
-
-  #destination(resourceId: string): RouteDestination {
-    const gatewayId = this.#resourceToGateway.get(resourceId);
-    const gateway = gatewayId === undefined ? undefined : this.#gateways.get(gatewayId);
-    if (gatewayId === undefined || gateway?.phase !== "established") return { type: "exception" };
-    if (gateway.resources.get(resourceId)?.state !== "granted") return { type: "exception" };
-    return { type: "connection", connection: gatewayId };
   }
 
   #updateTunRoutes(): void {
@@ -615,7 +367,7 @@ export class ClientState implements StateMachine<ClientEvent> {
     const text = prefixes.map(String).sort().join();
     if (text === this.#tunRoutes) return;
     this.#tunRoutes = text;
-    this.#events.push({ type: "tun-routes-updated", prefixes });
+    this.report({ type: "tun-routes-updated", prefixes });
   }
 
   #updateViews(): void {
@@ -625,12 +377,7 @@ export class ClientState implements StateMachine<ClientEvent> {
     );
     if (text === this.#views) return;
     this.#views = text;
-    this.#events.push({ type: "resources-changed", resources });
-  }
-
-  #status({ sites }: Resource): ResourceStatus {
-    if (sites.some(({ id }) => this.#onlineSites.has(id))) return "Online";
-    return sites.length > 0 && sites.every(({ id }) => this.#offlineSites.has(id)) ? "Offline" : "Unknown";
+    this.report({ type: "resources-changed", resources });
   }
 }
 

@@ -30,6 +30,9 @@ export type CandidateEvent = {
   readonly candidates: readonly string[];
 };
 
+/** What client and gateway both report. */
+export type TunnelEvent = CandidateEvent | RouteEvent | PeerMessageEvent | RelayFailed | DatapathEvent;
+
 /** Tunnel addresses and DNS servers of this host. */
 export interface InterfaceConfiguration {
   readonly ipv4: IpAddress;
@@ -54,16 +57,12 @@ export type ClientEvent =
       readonly credentials: Offer["credentials"];
     }
   | { readonly type: "request-access"; readonly gatewayId: string; readonly resourceId: string }
-  | CandidateEvent
   | { readonly type: "resources-changed"; readonly resources: readonly ResourceView[] }
   | { readonly type: "tun-interface-updated"; readonly configuration: InterfaceConfiguration }
   | { readonly type: "tun-routes-updated"; readonly prefixes: readonly IpPrefix[] }
   | { readonly type: "gateway-connected"; readonly gatewayId: string }
   | { readonly type: "gateway-disconnected"; readonly gatewayId: string; readonly reason: string }
-  | RouteEvent
-  | PeerMessageEvent
-  | RelayFailed
-  | DatapathEvent;
+  | TunnelEvent;
 
 /** One rule of a filter: destination ports of TCP or UDP, both bounds inclusive, or all of ICMP and ICMPv6. */
 export type FilterRule =
@@ -78,13 +77,9 @@ export interface Filter {
 
 /** What the gateway's state reports. */
 export type GatewayEvent =
-  | CandidateEvent
   | { readonly type: "client-connected"; readonly clientId: string }
   | { readonly type: "client-disconnected"; readonly clientId: string; readonly reason: string }
   | { readonly type: "filters-set"; readonly connection: string; readonly filters: readonly Filter[] }
   /** Hand a client's packet to the network: it came before its grant. */
   | { readonly type: "deliver-packet"; readonly packet: Uint8Array }
-  | RouteEvent
-  | PeerMessageEvent
-  | RelayFailed
-  | DatapathEvent;
+  | TunnelEvent;

@@ -39,8 +39,14 @@ export interface ResourceView {
   readonly status: ResourceStatus;
 }
 
+/** What a client's and a gateway's description of a resource have in common, as far as it says which addresses are the resource's. */
+type Addressed =
+  | { readonly type: "cidr"; readonly address: IpPrefix }
+  | { readonly type: "internet" }
+  | { readonly type: "dns" };
+
 /** The prefixes that a resource covers; none for names. */
-export function prefixesOf(resource: Resource): readonly IpPrefix[] {
+export function prefixesOf(resource: Addressed): readonly IpPrefix[] {
   switch (resource.type) {
     case "cidr":
       return [resource.address];

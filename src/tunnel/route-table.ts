@@ -3,7 +3,8 @@
 import type { IpPrefix } from "../base/address.js";
 import type { RouteDestination, RouteEvent } from "./events.js";
 
-interface Route {
+/** A route of the datapath. */
+export interface Route {
   readonly prefix: IpPrefix;
   readonly target: RouteDestination;
 }

@@ -3,7 +3,7 @@
 
 import type { Instant } from "../base/time.js";
 import { ACTIVITY_POLL_INTERVAL } from "./constants.js";
-import type { PeerEvent } from "./peer.js";
+import type { PeerEvent } from "./peer-events.js";
 
 /** Types of the events that are counted here. */
 const ESTABLISHED: PeerEvent["type"] = "session-established";

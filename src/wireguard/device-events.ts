@@ -2,7 +2,7 @@
 
 import type { IpPrefix, SocketAddress } from "../base/address.js";
 import type { WireGuardError } from "./errors.js";
-import type { EstablishedSession } from "./peer.js";
+import type { EstablishedSession } from "./peer-events.js";
 import type { SessionRole } from "./session.js";
 import type { Activity } from "./timers.js";
 
@@ -43,4 +43,27 @@ export interface ConnectionActivity extends Activity {
   /** Bytes of transport messages since the connection was added. */
   readonly txBytes: number;
   readonly rxBytes: number;
+}
+
+/** Events in their order. Their owner drains them after every input. */
+export class DeviceEventQueue {
+  #events: DeviceEvent[] = [];
+  /** Events that have been polled; the list begins anew when all have: one request may bring hundreds of thousands. */
+  #read = 0;
+
+  push(event: DeviceEvent): void {
+    this.#events.push(event);
+  }
+
+  /** The next event. */
+  poll(): DeviceEvent | undefined {
+    const event = this.#events[this.#read];
+    if (event === undefined) {
+      this.#events = [];
+      this.#read = 0;
+      return undefined;
+    }
+    this.#read++;
+    return event;
+  }
 }

@@ -9,7 +9,7 @@
 // address of the last authenticated message is where a peer is. Authenticated are an accepted initiation or response and transport data; a
 // cookie reply is not, it proves only that somebody read our message.
 
-import type { IpPrefix, SocketAddress } from "../base/address.js";
+import type { SocketAddress } from "../base/address.js";
 import { bytesEqual, constantTimeEqual, toHex } from "../base/bytes.js";
 import type { Crypto } from "../base/crypto.js";
 import { Deadlines } from "../base/deadlines.js";
@@ -17,26 +17,20 @@ import type { Random } from "../base/random.js";
 import type { StateMachine, Transmit } from "../base/state-machine.js";
 import { earliest, type Instant } from "../base/time.js";
 import { ActivityPoll } from "./activity-poll.js";
-import { AllowedIps } from "./allowed-ips.js";
 import type { ConfigurationError, DeviceChange, DeviceConfiguration, PeerChange } from "./configuration.js";
 import { KEY_LENGTH } from "./constants.js";
+import { CryptokeyRouting } from "./cryptokey-routing.js";
 import { DeviceDoor, type MessageOrigin } from "./device-door.js";
-import type { ConnectionActivity, DeviceEvent, PeerName } from "./device-events.js";
-import {
-  type Endpoint,
-  intervalOf,
-  newPeerRecord,
-  type PeerRecord,
-  peerConfiguration,
-  transmit,
-  UNSPECIFIED,
-} from "./device-peer.js";
+import { type ConnectionActivity, type DeviceEvent, DeviceEventQueue, type PeerName } from "./device-events.js";
+import { intervalOf, newPeerRecord, type PeerRecord, peerConfiguration, transmit } from "./device-peer.js";
 import type { WireGuardError } from "./errors.js";
 import { LocalIdentity } from "./identity.js";
 import { type PeerIndex, PeerIndices, peerIndexOf } from "./indices.js";
 import type { BatchResult } from "./initiation-block.js";
 import type { InitiationBatch, InitiationQueue } from "./initiation-queue.js";
-import { Peer, type PeerEvent } from "./peer.js";
+import { Peer } from "./peer.js";
+import type { PeerEvent } from "./peer-events.js";
+import { Roaming } from "./roaming.js";
 import type { Tai64nClock } from "./tai64n.js";
 
 /** What a device is made of. */
@@ -62,49 +56,41 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
   readonly #byIndex = new Map<PeerIndex, PeerRecord>();
   readonly #deadlines = new Deadlines<PeerRecord>();
   readonly #activityPoll = new ActivityPoll();
-  readonly #allowedIps = new AllowedIps<PeerRecord>();
+  readonly #routing: CryptokeyRouting;
+  readonly #roaming: Roaming;
   readonly #door: DeviceDoor;
   #identity: LocalIdentity | undefined;
   #listenPort = 0;
   #fwmark = 0;
-  /** Both are drained by the owner after every input. */
+  /** Drained by the owner after every input, as are the events. */
   #transmits: Transmit[] = [];
-  #events: DeviceEvent[] = [];
-  /** Events that have been polled; the list begins anew when all have: one request may bring hundreds of thousands. */
-  #eventsRead = 0;
+  readonly #events = new DeviceEventQueue();
 
   constructor(options: WireGuardDeviceOptions) {
     this.#options = options;
     this.#indices = new PeerIndices(options.random);
+    this.#routing = new CryptokeyRouting(options.maxAllowedIps, this.#events);
+    this.#roaming = new Roaming(this.#events);
     const { crypto, random, batches = false } = options;
     this.#door = new DeviceDoor({
       crypto,
       random,
       batches,
-      handleInitiation: (opened, origin, now) =>
-        this.#deliver(this.#peers.get(toHex(opened.staticPublicKey)), {
-          handle: (peer) => peer.handleInitiation(opened, now),
-          unknown: "WrongKey",
-          moves: true,
-          origin,
-          now,
-        }),
-      handleResponse: (message, origin, now) =>
-        this.#deliver(this.#byIndex.get(peerIndexOf(message.receiverIndex)), {
-          handle: (peer) => peer.handleResponse(message, now),
-          unknown: "UnexpectedPacket",
-          moves: true,
-          origin,
-          now,
-        }),
-      handleCookieReply: (message, origin, now) =>
-        this.#deliver(this.#byIndex.get(peerIndexOf(message.receiverIndex)), {
-          handle: (peer) => peer.handleCookieReply(message, now),
-          unknown: "UnexpectedPacket",
-          moves: false,
-          origin,
-          now,
-        }),
+      handleInitiation: (opened, origin, now) => {
+        const record = this.#peers.get(toHex(opened.staticPublicKey));
+        const error = record?.peer === undefined ? "WrongKey" : record.peer.handleInitiation(opened, now);
+        this.#afterMessage(record, error, { origin, moves: true }, now);
+      },
+      handleResponse: (message, origin, now) => {
+        const record = this.#byIndex.get(peerIndexOf(message.receiverIndex));
+        const error = record?.peer === undefined ? "UnexpectedPacket" : record.peer.handleResponse(message, now);
+        this.#afterMessage(record, error, { origin, moves: true }, now);
+      },
+      handleCookieReply: (message, origin, now) => {
+        const record = this.#byIndex.get(peerIndexOf(message.receiverIndex));
+        const error = record?.peer === undefined ? "UnexpectedPacket" : record.peer.handleCookieReply(message, now);
+        this.#afterMessage(record, error, { origin, moves: false }, now);
+      },
       sendCookieReply: (reply, { local, from }) => this.#transmits.push(transmit({ local, remote: from }, reply)),
       refuse: (from, error) => this.#refuse(from, error),
     });
@@ -116,7 +102,7 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
       ...(this.#identity && { privateKey: this.#identity.privateKey }),
       listenPort: this.#listenPort,
       fwmark: this.#fwmark,
-      peers: [...this.#peers.values()].map((record) => peerConfiguration(record, this.#allowedIps.of(record))),
+      peers: [...this.#peers.values()].map((record) => peerConfiguration(record, this.#routing.prefixesOf(record))),
     };
   }
 
@@ -145,7 +131,7 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
   /** Local addresses or routes have gone: where datagrams of peers came to may be no source any more. */
   handleNetworkChange(): void {
     this.#door.forgetLocalAddresses();
-    for (const record of this.#peers.values()) this.#forgetLocalAddress(record);
+    for (const record of this.#peers.values()) this.#roaming.forgetLocalAddress(record);
   }
 
   /** A handshake datagram that came to `local` from `from`. */
@@ -190,7 +176,7 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
   handleEndpointMoved(name: PeerName, local: SocketAddress, remote: SocketAddress, now: Instant): void {
     const record = this.#peers.get(name);
     if (record === undefined) return;
-    this.#moveEndpoint(record, { local, remote }, "rewrite-path");
+    this.#roaming.move(record, { local, remote }, "rewrite-path");
     this.#drain(record, now);
   }
 
@@ -229,14 +215,7 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
   }
 
   pollEvent(): DeviceEvent | undefined {
-    const event = this.#events[this.#eventsRead];
-    if (event === undefined) {
-      this.#events = [];
-      this.#eventsRead = 0;
-      return undefined;
-    }
-    this.#eventsRead++;
-    return event;
+    return this.#events.poll();
   }
 
   /** Forgets everything; the device is as new, `connection-removed` and the like follow. */
@@ -287,42 +266,12 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
       record.presharedKey = change.presharedKey.slice();
       record.peer?.setPresharedKey(change.presharedKey);
     }
-    if (change.endpoint !== undefined) {
-      this.#moveEndpoint(
-        record,
-        { remote: change.endpoint, local: UNSPECIFIED[change.endpoint.family] },
-        "rewrite-path",
-      );
-    }
-    const error = this.#configureAllowedIps(record, change);
+    if (change.endpoint !== undefined) this.#roaming.configure(record, change.endpoint);
+    const error = this.#routing.configure(record, change);
     if (change.persistentKeepaliveInterval !== undefined)
       this.#setPersistentKeepalive(record, change.persistentKeepaliveInterval, now);
     this.#drain(record, now);
     return error;
-  }
-
-  #configureAllowedIps(record: PeerRecord, change: PeerChange): ConfigurationError | undefined {
-    const kept = new Set(change.allowedIps.map(({ prefix }) => prefix.key));
-    if (change.replaceAllowedIps === true) {
-      // Those that come again at once stay, so that no packet finds them missing.
-      for (const prefix of this.#allowedIps.of(record))
-        if (!kept.has(prefix.key)) this.#removeAllowedIp(record, prefix);
-    }
-    for (const { prefix, remove } of change.allowedIps) {
-      if (remove) {
-        this.#removeAllowedIp(record, prefix);
-        continue;
-      }
-      if (!this.#allowedIps.has(prefix) && this.#allowedIps.size >= this.#options.maxAllowedIps)
-        return "too-many-allowed-ips";
-      if (!this.#allowedIps.assign(prefix, record)) continue;
-      this.#events.push({ type: "route-set", prefix, target: { type: "connection", connection: record.name } });
-    }
-    return undefined;
-  }
-
-  #removeAllowedIp(record: PeerRecord, prefix: IpPrefix): void {
-    if (this.#allowedIps.remove(prefix, record)) this.#events.push({ type: "route-removed", prefix });
   }
 
   #setPersistentKeepalive(record: PeerRecord, interval: number, now: Instant): void {
@@ -348,7 +297,7 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
 
   #removePeer(record: PeerRecord): void {
     this.#stopPeer(record);
-    for (const prefix of this.#allowedIps.of(record)) this.#removeAllowedIp(record, prefix);
+    this.#routing.removePeer(record);
     record.presharedKey.fill(0);
     this.#peers.delete(record.name);
     this.#events.push({ type: "connection-removed", connection: record.name });
@@ -392,55 +341,21 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
     this.#events.push({ type: "handshake-refused", from, error });
   }
 
-  /** Hands a handshake message to its peer; where it is accepted and `moves`, the peer is where the message came from. */
-  #deliver(
+  /** A handshake message was for this peer; where it was accepted and `moves`, the peer is where the message came from. */
+  #afterMessage(
     record: PeerRecord | undefined,
-    {
-      handle,
-      unknown,
-      moves,
-      origin,
-      now,
-    }: {
-      readonly handle: (peer: Peer) => WireGuardError | undefined;
-      /** Why the message is refused when there is no such peer. */
-      readonly unknown: WireGuardError;
-      readonly moves: boolean;
-      readonly origin: MessageOrigin;
-      readonly now: Instant;
-    },
+    error: WireGuardError | undefined,
+    { origin, moves }: { readonly origin: MessageOrigin; readonly moves: boolean },
+    now: Instant,
   ): void {
     const { local, from, length } = origin;
-    const error = record?.peer === undefined ? unknown : handle(record.peer);
     if (error !== undefined) this.#refuse(from, error);
     if (record === undefined) return;
     if (error === undefined) {
       record.handshakeRxBytes += length;
-      if (moves) this.#moveEndpoint(record, { local, remote: from }, "if-changed");
+      if (moves) this.#roaming.move(record, { local, remote: from }, "if-changed");
     }
     this.#drain(record, now);
-  }
-
-  /** `rewrite-path`: the datapath waits for a path before it reports the next move. */
-  #moveEndpoint(record: PeerRecord, endpoint: Endpoint, when: "if-changed" | "rewrite-path"): void {
-    const old = record.endpoint;
-    const sameRemote = old?.remote.equals(endpoint.remote) === true;
-    if (when === "if-changed" && sameRemote && old?.local.equals(endpoint.local) === true) return;
-    this.#setEndpoint(record, endpoint);
-    if (!sameRemote) this.#events.push({ type: "endpoint-changed", connection: record.name, remote: endpoint.remote });
-  }
-
-  #setEndpoint(record: PeerRecord, endpoint: Endpoint): void {
-    record.endpoint = endpoint;
-    if (record.peer !== undefined) record.peer.mayInitiate = true;
-    this.#events.push({ type: "path-selected", connection: record.name, path: endpoint });
-  }
-
-  /** From now on the kernel chooses the source address: the one that the peer talked to may be gone. */
-  #forgetLocalAddress(record: PeerRecord): void {
-    if (record.endpoint === undefined || record.endpoint.local.ip.isUnspecified) return;
-    const { remote } = record.endpoint;
-    this.#setEndpoint(record, { remote, local: UNSPECIFIED[remote.family] });
   }
 
   #drain(record: PeerRecord, now: Instant): void {
@@ -470,7 +385,7 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
         return;
       case "handshake-initiated":
         // No answer to the first: perhaps because our old address is not ours any more.
-        if (event.attempt > 1) this.#forgetLocalAddress(record);
+        if (event.attempt > 1) this.#roaming.forgetLocalAddress(record);
         this.#events.push({ type: "handshake-initiated", connection, attempt: event.attempt });
         return;
       case "handshake-complete":

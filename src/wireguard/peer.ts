@@ -17,19 +17,12 @@ import type { Crypto } from "../base/crypto.js";
 import { BoundedQueue } from "../base/queue.js";
 import type { Random } from "../base/random.js";
 import { type Duration, earliest, type Instant, SECOND } from "../base/time.js";
-import {
-  INITIATION_SPACING,
-  KEY_LENGTH,
-  PACKET_QUEUE_CAPACITY,
-  REKEY_AFTER_TIME,
-  REKEY_AFTER_TIME_RECEIVING,
-  REKEY_TIMEOUT,
-  ZERO_KEYS_AFTER_TIME,
-} from "./constants.js";
+import { KEY_LENGTH, PACKET_QUEUE_CAPACITY, REKEY_TIMEOUT, ZERO_KEYS_AFTER_TIME } from "./constants.js";
 import { CookieGenerator } from "./cookie.js";
 import type { WireGuardError } from "./errors.js";
 import type { LocalIdentity } from "./identity.js";
 import { type PeerIndex, type PeerIndices, SessionIndices } from "./indices.js";
+import { InitiationGuard } from "./initiation-guard.js";
 import { Initiator, rekeyJitter } from "./initiator.js";
 import type { CookieReply, HandshakeResponse } from "./messages.js";
 import {
@@ -40,8 +33,10 @@ import {
   type ReceivedInitiation,
   type SessionKeys,
 } from "./noise.js";
+import type { PeerEvent } from "./peer-events.js";
+import { renewalDue } from "./renewal.js";
 import { SessionList, type SessionRole } from "./session.js";
-import { isLaterTai64n, TAI64N_LENGTH, type Tai64nClock } from "./tai64n.js";
+import type { Tai64nClock } from "./tai64n.js";
 import { type Activity, ActivityTimers } from "./timers.js";
 
 /** What a peer is made of. */
@@ -66,36 +61,6 @@ export interface PeerOptions {
   readonly clock: Tai64nClock;
 }
 
-/** A session with its keys, for the datapath. Whoever takes the event wipes the keys once they are installed. */
-export interface EstablishedSession extends SessionKeys {
-  /** Receiver index of the messages that the peer sends. */
-  readonly localIndex: number;
-  /** Receiver index of the messages that we send. */
-  readonly remoteIndex: number;
-  readonly role: SessionRole;
-  readonly establishedAt: Instant;
-}
-
-/** What a peer tells its owner. */
-export type PeerEvent =
-  /** Install the session for receiving; it sends only once it is current. */
-  | { readonly type: "session-established"; readonly session: EstablishedSession }
-  /** Send with this session from now on. Idempotent. */
-  | { readonly type: "session-current"; readonly localIndex: number }
-  /** Remove the session from the tables. */
-  | { readonly type: "session-removed"; readonly localIndex: number }
-  /** Send an empty transport message with the current session. */
-  | { readonly type: "send-keepalive" }
-  /** An initiation was sent; the first one of an attempt has number 1. */
-  | { readonly type: "handshake-initiated"; readonly attempt: number; readonly localIndex: number }
-  /** A handshake has proved that the peer is there: `role` is ours. */
-  | { readonly type: "handshake-complete"; readonly role: SessionRole; readonly localIndex: number }
-  /**
-   * The peer did not answer for 90 s (`no-answer`), or there was no new session for 540 s (`no-session`). Waiting packets are dropped. The
-   * peer works on: the next packet or message starts again. An owner that can do more, ICE, gives the connection up.
-   */
-  | { readonly type: "expired"; readonly reason: "no-answer" | "no-session" };
-
 /**
  * How long after a session became current the datapath may still report packets without session: they were on their way to us.
  * Later ones mean that it has no room for the session; releasing them would bring them back for ever.
@@ -118,14 +83,12 @@ export class Peer {
   readonly #cookies: CookieGenerator;
   readonly #timers: ActivityTimers;
   readonly #initiator: Initiator;
+  readonly #initiationGuard = new InitiationGuard();
   readonly #sessions = new SessionList();
   readonly #packets = new BoundedQueue<Uint8Array>(PACKET_QUEUE_CAPACITY, "drop-newest");
   #presharedKey: Uint8Array;
   /** DH of the static keys; absent when the remote key has low order: then no handshake succeeds. */
   #staticStatic: Uint8Array | undefined;
-
-  #remoteTimestamp: Uint8Array = new Uint8Array(TAI64N_LENGTH);
-  #initiationAcceptedAt: Instant = Number.NEGATIVE_INFINITY;
 
   /** Added to the age at which a session is renewed, so that two sides that began at the same time do not go on so. */
   #rekeyJitter: Duration = 0;
@@ -213,8 +176,8 @@ export class Peer {
     if (!constantTimeEqual(received.staticPublicKey, this.remotePublicKey)) return "WrongKey";
     const initiation = finishInitiation(crypto, received, this.#staticStatic);
     if (typeof initiation === "string") return initiation;
-    if (!isLaterTai64n(initiation.timestamp, this.#remoteTimestamp)) return "WrongTai64nTimestamp";
-    if (at - this.#initiationAcceptedAt < INITIATION_SPACING) return "InitiationFlood";
+    const refusal = this.#initiationGuard.check(initiation.timestamp, at);
+    if (refusal !== undefined) return refusal;
 
     const localIndex = this.#nextLocalIndex();
     const response = createResponse(crypto, initiation, {
@@ -223,8 +186,7 @@ export class Peer {
       localIndex,
     });
     if (response === undefined) return "WrongKey";
-    this.#remoteTimestamp = initiation.timestamp;
-    this.#initiationAcceptedAt = at;
+    this.#initiationGuard.accept(initiation.timestamp, at);
     this.#timers.handleReceived(at);
     this.#establish({ localIndex, remoteIndex: initiation.message.senderIndex, role: "responder" }, response.keys, at);
     this.#transmitHandshake(response.message, localIndex, at);
@@ -418,25 +380,17 @@ export class Peer {
   }
 
   /**
-   * When a new session is wanted: the initiator's is 120 s old and used for sending, or 165 s old and used for receiving, or data have not been
-   * answered for 15 s. Never sooner after an initiation than the next one may leave, nor right after answering one: the session that
-   * the other side is setting up is as good, and two sides that renew at the same time would do so for ever.
+   * When a handshake is wanted: a new session, or data have not been answered for 15 s. Never sooner after an initiation than the next one may
+   * leave, nor right after answering one: the session that the other side is setting up is as good, and two sides that renew at the same
+   * time would do so for ever.
    */
   #rekeyDue(): Instant | undefined {
-    let due = this.#timers.newHandshakeDue();
-    const { current } = this.#sessions;
-    if (current?.role === "initiator") {
-      // The datapath rounds its stamps down to milliseconds.
-      const since = Math.floor(current.establishedAt);
-      const { sentAt, sentDataAt, receivedDataAt } = this.#timers;
-      // Data since the session began, or anything since it became old (a persistent keepalive): the session is in use.
-      if (sentDataAt >= since || sentAt >= since + REKEY_AFTER_TIME)
-        due = earliest(due, current.establishedAt + REKEY_AFTER_TIME + this.#rekeyJitter);
-      if (receivedDataAt >= since)
-        due = earliest(due, current.establishedAt + REKEY_AFTER_TIME_RECEIVING + this.#rekeyJitter);
-    }
+    const due = earliest(
+      this.#timers.newHandshakeDue(),
+      renewalDue(this.#sessions.current, this.#timers, this.#rekeyJitter),
+    );
     if (due === undefined) return undefined;
-    return Math.max(due, this.#initiator.earliestStart, this.#initiationAcceptedAt + REKEY_TIMEOUT);
+    return Math.max(due, this.#initiator.earliestStart, this.#initiationGuard.acceptedAt + REKEY_TIMEOUT);
   }
 
   #keepaliveIfDue(now: Instant): void {

@@ -11,7 +11,7 @@ import { encodeChannelData, parseChannelData } from "../../src/stun/channel-data
 import { nodeCrypto } from "../../src/system/crypto.js";
 import { REJECT_AFTER_TIME } from "../../src/wireguard/constants.js";
 import { encodeTransport, parseMessage, type TransportData } from "../../src/wireguard/messages.js";
-import type { EstablishedSession } from "../../src/wireguard/peer.js";
+import type { EstablishedSession } from "../../src/wireguard/peer-events.js";
 import type { Activity } from "../../src/wireguard/timers.js";
 
 /** Simulations start here: 0 stands for "never" in the datapath's stamps. */

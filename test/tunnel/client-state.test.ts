@@ -2,12 +2,14 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ClientState, INTENT_INTERVAL, OFFLINE_TIME } from "../../src/tunnel/client-state.js";
+import { ClientState } from "../../src/tunnel/client-state.js";
 import type { ClientEvent } from "../../src/tunnel/events.js";
+import { INTENT_INTERVAL } from "../../src/tunnel/intents.js";
 import { PACKET_BUFFER_CAPACITY } from "../../src/tunnel/packet-buffer.js";
 import { encodePeerMessage } from "../../src/tunnel/peer-message.js";
 import { RECENT_GATEWAYS_CAPACITY } from "../../src/tunnel/recent-gateways.js";
 import type { Resource } from "../../src/tunnel/resources.js";
+import { OFFLINE_TIME } from "../../src/tunnel/site-status.js";
 import { TCP_ACK, TCP_SYN, tcpPacket, udpPacket } from "../support/ip-packets.js";
 import { ipAddress, START } from "../support/simulated-host.js";
 import { cidr, drain, INTERFACE, packetTo, SITE, StubClientNode, TUNNEL_IPV4 } from "../support/tunnel-network.js";

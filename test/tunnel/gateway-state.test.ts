@@ -5,19 +5,17 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { IpPrefix } from "../../src/base/address.js";
 import { parseIpPacket } from "../../src/packet/ip.js";
+import { EARLY_GRANT_TIME, MAX_EARLY_GRANTS } from "../../src/tunnel/early-grants.js";
 import type { FilterRule, GatewayEvent } from "../../src/tunnel/events.js";
 import { isAllowed } from "../../src/tunnel/filters.js";
 import {
-  EARLY_GRANT_TIME,
   EARLY_PACKET_TIME,
-  type GatewayResource,
   GatewayState,
   HOUSEKEEPING_INTERVAL,
   MAX_CLIENTS,
-  MAX_EARLY_GRANTS,
   MAX_EARLY_PACKETS,
-  MAX_GRANTS,
 } from "../../src/tunnel/gateway-state.js";
+import { type GatewayResource, MAX_GRANTS } from "../../src/tunnel/grants.js";
 import { encodePeerMessage } from "../../src/tunnel/peer-message.js";
 import { echoPacket, ipPacket, tcpPacket, udpPacket } from "../support/ip-packets.js";
 import { assertProperty } from "../support/property.js";

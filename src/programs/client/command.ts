@@ -1,15 +1,11 @@
 // `wirelane client`: the headless client with the command line, variables and exit statuses of the reference (spec 05, section 6).
 
 import { Command, Option } from "commander";
-import { loginUrl } from "../../portal/login-url.js";
-import { nodeCrypto, systemRandom } from "../../system/crypto.js";
-import { hostInfo, userAgent } from "../../system/linux/host-info.js";
+import { hostInfo } from "../../system/linux/host-info.js";
 import { ServiceNotifier } from "../../system/linux/service-notify.js";
-import { LocalIdentity } from "../../wireguard/identity.js";
-import { clientDeviceId, externalId } from "../common/device-id.js";
+import { clientDeviceId } from "../common/device-id.js";
 import { type ProgramName, reportFailure, runProgram } from "../common/lifecycle.js";
 import { createLog, type Log } from "../common/log.js";
-import { displayName } from "../common/names.js";
 import {
   apiUrlOption,
   durationArgument,
@@ -19,9 +15,10 @@ import {
   messageOf,
   workersOption,
 } from "../common/options.js";
+import { createSignIn } from "../common/sign-in.js";
 import { takeToken } from "../common/token.js";
 import type { TunnelOptions } from "../common/tunnel-runner.js";
-import { CONNLIB_VERSION, programVersion } from "../common/version.js";
+import { programVersion } from "../common/version.js";
 import { CLIENT_TARGET, startClient } from "./program.js";
 
 const NAME: ProgramName = { program: "client", target: CLIENT_TARGET };
@@ -107,14 +104,13 @@ async function run(options: Options): Promise<void> {
     const target = log.target(CLIENT_TARGET);
     const info = hostInfo();
     target.info("Starting", { arch: info.architecture, git_version: `headless-client-${programVersion()}` });
-    const id = clientDeviceId(options.firezoneId);
-    const identity = LocalIdentity.generate(systemRandom, nodeCrypto);
-    const url = loginUrl(options.apiUrl, {
+    const signIn = createSignIn({
       role: "client",
-      token: token.reveal(),
-      publicKey: identity.publicKey,
-      externalId: externalId(id),
-      name: displayName(options.firezoneName),
+      host: info,
+      apiUrl: options.apiUrl,
+      token,
+      deviceId: clientDeviceId(options.firezoneId),
+      name: options.firezoneName,
     });
     if (options.check) {
       target.info("Check passed");
@@ -122,9 +118,7 @@ async function run(options: Options): Promise<void> {
       return;
     }
     const start: TunnelOptions = {
-      loginUrl: url,
-      userAgent: userAgent(info, "connlib", CONNLIB_VERSION),
-      identity,
+      ...signIn,
       maxPartitionTime: options.maxPartitionTime,
       workers: options.workers,
       notifier,

@@ -7,7 +7,6 @@ import { ClientState } from "../../tunnel/client-state.js";
 import type { ClientEvent } from "../../tunnel/events.js";
 import { Tai64nClock } from "../../wireguard/tai64n.js";
 import type { RunningProgram } from "../common/lifecycle.js";
-import { logPath } from "../common/paths.js";
 import { type TunnelKind, type TunnelOptions, TunnelRunner } from "../common/tunnel-runner.js";
 import { ClientAdapter } from "./adapter.js";
 
@@ -17,6 +16,7 @@ export const CLIENT_TARGET = "firezone_headless_client";
 const KIND: TunnelKind = {
   role: "client",
   target: CLIENT_TARGET,
+  peerField: "gateway_id",
   // Who may send what is decided by the routes: a packet's source must lead back to the connection that it came over.
   connections: { filtered: false, learnEndpoint: true },
 };
@@ -110,15 +110,8 @@ class Client {
       case "gateway-disconnected":
         log.info("Connection ended", { gateway_id: event.gatewayId, reason: event.reason });
         return;
-      case "path-selected":
-        logPath(log, "gateway_id", event);
-        host.dataplane.apply(event);
-        return;
-      case "relay-failed":
-        log.warn("A relay does not serve us; it will be tried again", { relay_id: event.relay, reason: event.reason });
-        return;
       default:
-        host.dataplane.apply(event);
+        this.#runner.apply(event);
     }
   }
 

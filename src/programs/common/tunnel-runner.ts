@@ -8,6 +8,7 @@
 import type { SocketAddress } from "../../base/address.js";
 import type { StateMachine } from "../../base/state-machine.js";
 import type { Instant } from "../../base/time.js";
+import type { RelayFailed } from "../../connection/events.js";
 import type { ConnectionOptions } from "../../engine/tables.js";
 import { monotonicNow } from "../../system/clock.js";
 import { SystemCallError } from "../../system/linux/errno.js";
@@ -17,9 +18,11 @@ import type { ServiceNotifier } from "../../system/linux/service-notify.js";
 import { TUNNEL_MARK } from "../../system/linux/tunnel-interface.js";
 import type { LocalIdentity } from "../../wireguard/identity.js";
 import type { Activity } from "../../wireguard/timers.js";
+import type { DataplaneUpdate } from "../dataplane.js";
 import { Driver } from "./driver.js";
 import type { Log, TargetLog } from "./log.js";
 import { messageOf } from "./options.js";
+import { logPath } from "./paths.js";
 import { PortalConnection, type PortalEvent } from "./portal-connection.js";
 import { rehearse } from "./rehearsal.js";
 import { StatisticsReporter } from "./statistics.js";
@@ -49,6 +52,8 @@ export interface TunnelKind {
   readonly role: "client" | "gateway";
   /** Target of its log lines (spec 05, section 2.1). */
   readonly target: string;
+  /** What the other side's id is called in them. */
+  readonly peerField: "gateway_id" | "client_id";
   readonly connections: ConnectionOptions;
 }
 
@@ -94,6 +99,7 @@ export class TunnelRunner<Event> {
   readonly log: TargetLog;
   readonly host: TunnelHost;
   readonly #options: TunnelOptions;
+  readonly #kind: TunnelKind;
   readonly #parts: TunnelParts<Event>;
   readonly #driver: Driver<Event>;
   readonly #statistics: StatisticsReporter;
@@ -109,6 +115,7 @@ export class TunnelRunner<Event> {
 
   private constructor(
     options: TunnelOptions,
+    kind: TunnelKind,
     log: TargetLog,
     host: TunnelHost,
     ended: Promise<TunnelEnd>,
@@ -116,6 +123,7 @@ export class TunnelRunner<Event> {
     create: (runner: TunnelRunner<Event>) => TunnelParts<Event>,
   ) {
     this.#options = options;
+    this.#kind = kind;
     this.log = log;
     this.host = host;
     this.ended = ended;
@@ -172,9 +180,9 @@ export class TunnelRunner<Event> {
       workers: options.workers,
       onFailure: (error) => end({ message: error.message }),
     });
-    const runner = new TunnelRunner(options, log, host, ended, end, create);
+    const runner = new TunnelRunner(options, kind, log, host, ended, end, create);
     try {
-      await runner.#connect(kind.role);
+      await runner.#connect();
       return runner;
     } catch (error) {
       await runner.stop();
@@ -208,6 +216,22 @@ export class TunnelRunner<Event> {
   /** Feeds the state. */
   input(feed: (now: Instant) => void): void {
     this.#driver.input(feed);
+  }
+
+  /** Acts on an event that means the same to all programs: an update of the datapath, or news for the log, or both. */
+  apply(event: DataplaneUpdate | RelayFailed): void {
+    const { host, log } = this;
+    switch (event.type) {
+      case "relay-failed":
+        log.warn("A relay does not serve us; it will be tried again", { relay_id: event.relay, reason: event.reason });
+        return;
+      case "path-selected":
+        logPath(log, this.#kind.peerField, event);
+        host.dataplane.apply(event);
+        return;
+      default:
+        host.dataplane.apply(event);
+    }
   }
 
   /** Tells the state which local addresses have come and gone. */
@@ -258,12 +282,12 @@ export class TunnelRunner<Event> {
     this.#options.identity.wipe();
   }
 
-  async #connect(role: TunnelKind["role"]): Promise<void> {
+  async #connect(): Promise<void> {
     const { loginUrl, userAgent, maxPartitionTime } = this.#options;
     this.#portal = await PortalConnection.start({
       url: loginUrl,
       userAgent,
-      topic: role,
+      topic: this.#kind.role,
       mark: TUNNEL_MARK,
       maxPartitionTime,
       onEvent: (event) => this.#handlePortalEvent(event),

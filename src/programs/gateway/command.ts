@@ -2,16 +2,12 @@
 
 import { Command, Option } from "commander";
 import type { SocketAddress } from "../../base/address.js";
-import { loginUrl } from "../../portal/login-url.js";
-import { nodeCrypto, systemRandom } from "../../system/crypto.js";
-import { hostInfo, userAgent } from "../../system/linux/host-info.js";
+import { hostInfo } from "../../system/linux/host-info.js";
 import { ServiceNotifier } from "../../system/linux/service-notify.js";
-import { LocalIdentity } from "../../wireguard/identity.js";
-import { externalId, gatewayDeviceId } from "../common/device-id.js";
+import { gatewayDeviceId } from "../common/device-id.js";
 import { HealthEndpoint } from "../common/health.js";
 import { type ProgramName, reportFailure, runProgram } from "../common/lifecycle.js";
 import { createLog, type Log } from "../common/log.js";
-import { displayName } from "../common/names.js";
 import {
   apiUrlOption,
   durationArgument,
@@ -23,9 +19,10 @@ import {
   USAGE_ERROR,
   workersOption,
 } from "../common/options.js";
+import { createSignIn } from "../common/sign-in.js";
 import { takeToken } from "../common/token.js";
 import type { TunnelOptions } from "../common/tunnel-runner.js";
-import { CONNLIB_VERSION, programVersion } from "../common/version.js";
+import { programVersion } from "../common/version.js";
 import { GATEWAY_TARGET, startGateway } from "./program.js";
 
 const NAME: ProgramName = { program: "gateway", target: GATEWAY_TARGET };
@@ -99,14 +96,13 @@ async function run(argument: string | undefined, options: Options): Promise<void
     const target = log.target(GATEWAY_TARGET);
     const info = hostInfo();
     target.info("Starting", { arch: info.architecture, git_version: `gateway-${programVersion()}` });
-    const id = gatewayDeviceId(options.firezoneId);
-    const identity = LocalIdentity.generate(systemRandom, nodeCrypto);
-    const url = loginUrl(options.apiUrl, {
+    const signIn = createSignIn({
       role: "gateway",
-      token: token.reveal(),
-      publicKey: identity.publicKey,
-      externalId: externalId(id),
-      name: displayName(options.firezoneName),
+      host: info,
+      apiUrl: options.apiUrl,
+      token,
+      deviceId: gatewayDeviceId(options.firezoneId),
+      name: options.firezoneName,
     });
     try {
       health = await HealthEndpoint.listen(options.healthCheckAddr.toString());
@@ -115,9 +111,7 @@ async function run(argument: string | undefined, options: Options): Promise<void
       target.warn("The health endpoint is unavailable", { reason: messageOf(error) });
     }
     const start: TunnelOptions = {
-      loginUrl: url,
-      userAgent: userAgent(info, "connlib", CONNLIB_VERSION),
-      identity,
+      ...signIn,
       maxPartitionTime: options.maxPartitionTime,
       workers: options.workers,
       notifier,

@@ -13,7 +13,6 @@ import { TUNNEL_RANGES } from "../../tunnel/ranges.js";
 import { Tai64nClock } from "../../wireguard/tai64n.js";
 import type { RunningProgram } from "../common/lifecycle.js";
 import type { TargetLog } from "../common/log.js";
-import { logPath } from "../common/paths.js";
 import { TUNNEL_INTERFACE } from "../common/tunnel-host.js";
 import { type TunnelKind, type TunnelOptions, TunnelRunner, type TunnelState } from "../common/tunnel-runner.js";
 import { GatewayAdapter, type InterfaceAddresses } from "./adapter.js";
@@ -24,6 +23,7 @@ export const GATEWAY_TARGET = "firezone_gateway";
 const KIND: TunnelKind = {
   role: "gateway",
   target: GATEWAY_TARGET,
+  peerField: "client_id",
   connections: { filtered: true, learnEndpoint: true },
 };
 
@@ -97,7 +97,7 @@ class Gateway {
   }
 
   handleEvent(event: GatewayEvent): void {
-    const { host, log } = this.#runner;
+    const { log } = this.#runner;
     switch (event.type) {
       case "added-ice-candidates":
       case "removed-ice-candidates":
@@ -109,15 +109,8 @@ class Gateway {
       case "client-disconnected":
         log.info("Connection ended", { client_id: event.clientId, reason: event.reason });
         return;
-      case "path-selected":
-        logPath(log, "client_id", event);
-        host.dataplane.apply(event);
-        return;
-      case "relay-failed":
-        log.warn("A relay does not serve us; it will be tried again", { relay_id: event.relay, reason: event.reason });
-        return;
       default:
-        host.dataplane.apply(event);
+        this.#runner.apply(event);
     }
   }
 

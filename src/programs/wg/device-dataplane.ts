@@ -11,7 +11,7 @@ import { Tables } from "../../engine/tables.js";
 import { mac1KeyOf } from "../../wireguard/cookie.js";
 import type { WireGuardDevice } from "../../wireguard/device.js";
 import type { DeviceEvent, PeerName } from "../../wireguard/device-events.js";
-import type { EstablishedSession } from "../../wireguard/peer.js";
+import type { EstablishedSession } from "../../wireguard/peer-events.js";
 
 /** Peers have no filters: cryptokey routing is all. Their endpoints are learned. */
 const CONNECTION_OPTIONS = { filtered: false, learnEndpoint: true } as const;

@@ -1,0 +1,77 @@
+// The sessions that are signed in, and what the portal says to them (spec 01, sections 4 and 11.11): pushes and replies on the channel of
+// the session's role, as texts for its socket.
+
+import type { ConfiguredResource } from "./configuration.js";
+import type { Session } from "./session.js";
+
+/** What the shell has to do. */
+export type PortalOutput =
+  | { readonly type: "send"; readonly session: Session; readonly text: string }
+  | { readonly type: "close"; readonly session: Session };
+
+/** See the head of this file. A session hears of anything but its own join only once it has joined; that is for the caller to see to. */
+export class Channels {
+  readonly #sessions = new Set<Session>();
+  readonly #outputs: PortalOutput[] = [];
+
+  /** Sessions that are signed in, joined or not. */
+  get sessions(): ReadonlySet<Session> {
+    return this.#sessions;
+  }
+
+  /** A session has signed in. */
+  add(session: Session): void {
+    this.#sessions.add(session);
+  }
+
+  /** A session's socket is gone. */
+  remove(session: Session): void {
+    this.#sessions.delete(session);
+  }
+
+  /** Sessions of a role that have joined. */
+  *joined(role: Session["role"]): Iterable<Session> {
+    for (const session of this.#sessions) if (session.role === role && session.joined) yield session;
+  }
+
+  /** Gateways that can reach a resource, each once: a device that is signed in twice is represented by its latest session. */
+  gatewaysOf({ sites }: ConfiguredResource): Session[] {
+    const byId = new Map<string, Session>();
+    for (const session of this.joined("gateway")) if (sites.includes(session.owner)) byId.set(session.id, session);
+    return [...byId.values()];
+  }
+
+  /** Says something unasked. */
+  push(session: Session, event: string, payload: unknown): void {
+    this.#send(session, { topic: session.role, event, payload, ref: null });
+  }
+
+  /** To all sessions of a device: one of two sockets may be dead without anybody knowing (spec 01, section 11.11). */
+  pushToDevice(role: Session["role"], id: string, event: string, payload: unknown): void {
+    for (const session of this.joined(role)) if (session.id === id) this.push(session, event, payload);
+  }
+
+  /** Answers a message, `ref` being its own. */
+  reply(session: Session, topic: string, ref: unknown, response: object): void {
+    this.#send(session, { topic, event: "phx_reply", ref, payload: { status: "ok", response } });
+  }
+
+  /** Refuses a message. */
+  refuse(session: Session, topic: string, ref: unknown, reason: string): void {
+    this.#send(session, { topic, event: "phx_reply", ref, payload: { status: "error", response: { reason } } });
+  }
+
+  /** Closes the session's socket, after what was said to it. */
+  close(session: Session): void {
+    this.#outputs.push({ type: "close", session });
+  }
+
+  /** What to do next. */
+  pollOutput(): PortalOutput | undefined {
+    return this.#outputs.shift();
+  }
+
+  #send(session: Session, message: object): void {
+    this.#outputs.push({ type: "send", session, text: JSON.stringify(message) });
+  }
+}
