@@ -92,6 +92,11 @@ export function spend(budget: u32, rate: f64, burst: f64, now: f64): bool {
   return left >= 1;
 }
 
+/** Puts messages back into a budget. It holds no more than at first all the same: that is looked at when the next is taken out. */
+export function repay(budget: u32, count: u32): void {
+  store<f64>(budget, load<f64>(budget) + <f64>count);
+}
+
 /** Which of the sources' budgets is that of the message with this aux record: an IPv4 address, or an IPv6 network of 64 bits. */
 function sourceHash(door: u32, region: u32, aux: u32): u32 {
   const name = aux + AUX_NAME;

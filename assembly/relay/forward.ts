@@ -13,7 +13,7 @@
 
 import { Drop, Exception } from "../abi";
 import { beginException, endException, QUARTER_RING, setExceptionAddresses, WHOLE_RING } from "../exceptions";
-import { budgetOfSource, spend } from "../handshake-door";
+import { budgetOfSource, repay, spend } from "../handshake-door";
 import { CHANNEL_HEADER_SIZE, messageLength, receiveArea, trainCount, trainStep } from "../receive";
 import { drop } from "../region";
 import {
@@ -52,6 +52,7 @@ import {
   OTHER_BUDGET,
   OUT_MESSAGES,
   OUT_OPEN,
+  RELAY_ADMITTED,
   RELAY_SEGMENTS,
   RELAY_SOCKETS,
   SOCKET_FAMILY,
@@ -60,6 +61,7 @@ import {
   SOCKET_PORT,
   SOCKET_SIZE,
   STRANGERS_BUDGET,
+  STRANGERS_REPAID,
 } from "./records";
 import { channelOfClient, channelOfPeer, channelThatMeets, recordOfClient } from "./table";
 
@@ -79,11 +81,13 @@ const CLIENTS_BURST: f64 = 8_000;
 const CLIENT_RATE: f64 = 100;
 const CLIENT_BURST: f64 = 400;
 /**
- * The same of strangers. At once: what some thousand clients send who come all together, two requests each. Per second: what the main thread
- * handles in a twentieth of a processor, because nobody pays for them, and who is relayed wants the rest.
+ * The same of strangers. At once: what some thousand clients send who come all together. Per second: what the main thread handles in a twentieth
+ * of a processor, because nobody pays for them, and who is relayed wants the rest. Who is given an allocation was worth its two requests
+ * (RFC 8656, section 3.2): they are paid back, so that the limit is one for requests in vain.
  */
 const STRANGERS_RATE: f64 = 1_000;
 const STRANGERS_BURST: f64 = 12_000;
+const ADMISSION_REQUESTS: u32 = 2;
 /** Answers to binding requests, per second and at once, for one source: as the TURN server's limit (src/turn/server/source-limit.ts). */
 const BINDING_RATE: f64 = 50;
 const BINDING_BURST: f64 = 200;
@@ -253,7 +257,13 @@ function fromClientStun(
 function mayRequest(region: u32, relay: u32, aux: u32): bool {
   const now = load<f64>(region, NOW);
   const client = recordOfClient(relay, aux + AUX_NAME, load<u32>(region, RECEIVE_FAMILY));
-  if (client == 0) return spend(region + STRANGERS_BUDGET, STRANGERS_RATE, STRANGERS_BURST, now);
+  if (client == 0) {
+    const budget = region + STRANGERS_BUDGET;
+    const admitted = atomic.load<u32>(relay, RELAY_ADMITTED);
+    repay(budget, (admitted - load<u32>(region, STRANGERS_REPAID)) * ADMISSION_REQUESTS);
+    store<u32>(region, admitted, STRANGERS_REPAID);
+    return spend(budget, STRANGERS_RATE, STRANGERS_BURST, now);
+  }
   // What one client is refused must not use up what all have together.
   return (
     spend(client + CLIENT_REQUESTS, CLIENT_RATE, CLIENT_BURST, now) &&

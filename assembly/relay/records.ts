@@ -11,6 +11,8 @@ export const RELAY_SOCKETS = 0;
 export const RELAY_CHANNELS = 4;
 /** u64: seed of the hashes. */
 export const RELAY_SEED = 8;
+/** u32, atomic: clients that were ever given an allocation, modulo 2^32. */
+export const RELAY_ADMITTED = 16;
 /** Headers of the hash tables (assembly/records.ts, `TABLE_…`), in lines of their own. */
 export const RELAY_CLIENTS = 64;
 export const RELAY_PEERS = 192;
@@ -72,6 +74,8 @@ export const OTHER_BUDGET = 832;
 /** Others for requests of clients that have an allocation, and of strangers. */
 export const CLIENTS_BUDGET = 848;
 export const STRANGERS_BUDGET = 864;
+/** u32: how many of RELAY_ADMITTED have been paid back. */
+export const STRANGERS_REPAID = 880;
 
 /** Messages that a relay receives for a batch, as many as there are buffers, and datagrams of each that it forwards. */
 export const RELAY_MESSAGES = 32;

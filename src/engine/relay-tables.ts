@@ -16,6 +16,7 @@ import {
   CHANNEL_PEER_NAME_LENGTH,
   CHANNEL_PEER_SOCKET,
   CHANNEL_SIZE,
+  RELAY_ADMITTED,
   RELAY_CHANNELS,
   RELAY_CLIENTS,
   RELAY_PEERS,
@@ -206,6 +207,7 @@ export class RelayTables {
     this.#bytes.fill(0, record, record + CHANNEL_SIZE);
     this.#writeKey(record + CHANNEL_CLIENT_KEY, client, 0);
     this.#exports.insertClient(this.#layout.relay, slot);
+    Atomics.add(this.#words, (this.#layout.relay + RELAY_ADMITTED) / 4, 1);
     return slot;
   }
 

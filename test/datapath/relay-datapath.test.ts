@@ -274,6 +274,17 @@ test("strangers' requests are limited together, those of clients with an allocat
   relay.closePort(ports[0]);
   await heard(stranger, 500);
   assert.ok((await heard(client, 500)) < 400);
+  // Allocations pay back what it took to get them, besides what is due with time.
+  const start = performance.now();
+  const clients = 100;
+  for (let i = 0; i < clients; i++) {
+    relay.openPort(ports[0], [4]);
+    await until(() => relay.admitClient(ports[0], client.address));
+    relay.closePort(ports[0]);
+  }
+  const after = await heard(stranger, 2000);
+  const due = performance.now() - start;
+  assert.ok(after > due + clients, `${after} of 2000 in ${due.toFixed(0)} ms`);
   relay.closePort(ports[1]);
 });
 
