@@ -12,6 +12,7 @@
 import type { SocketAddress } from "../base/address.js";
 import type { Crypto } from "../base/crypto.js";
 import { Deadlines } from "../base/deadlines.js";
+import { EventQueue } from "../base/event-queue.js";
 import { BoundedQueue } from "../base/queue.js";
 import type { Random } from "../base/random.js";
 import type { StateMachine, Transmit } from "../base/state-machine.js";
@@ -86,10 +87,7 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
   readonly #activityPoll = new ActivityPoll();
   readonly #hosts = new Map<string, SocketAddress>();
   readonly #transmits = new BoundedQueue<Transmit>(MAX_QUEUED_TRANSMITS, "drop-oldest");
-  /** Drained by the owner after every input. */
-  #events: NodeEvent[] = [];
-  /** Reads `#events` from here, so that draining many is not quadratic. */
-  #eventsRead = 0;
+  readonly #events = new EventQueue<NodeEvent>();
 
   protected constructor(role: IceRole, options: NodeOptions) {
     const { identity, crypto, random, clock } = options;
@@ -258,14 +256,7 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
   }
 
   pollEvent(): NodeEvent | undefined {
-    const event = this.#events[this.#eventsRead];
-    if (event === undefined) {
-      this.#events = [];
-      this.#eventsRead = 0;
-      return undefined;
-    }
-    this.#eventsRead++;
-    return event;
+    return this.#events.shift();
   }
 
   /** The connection with this id. */
