@@ -13,11 +13,13 @@
 
 import type { SocketAddress } from "../base/address.js";
 import { type Duration, earliest, type Instant, SECOND } from "../base/time.js";
-import { type AcceptedMessage, IceAgent, type IceEvent } from "../ice/agent.js";
+import type { AcceptedMessage } from "../ice/acceptance.js";
+import { IceAgent } from "../ice/agent.js";
 import type { Candidate } from "../ice/candidate.js";
 import { formatCandidate, parseCandidate } from "../ice/candidate-string.js";
 import type { IceCredentials } from "../ice/credentials.js";
 import type { IceDispatcher } from "../ice/dispatcher.js";
+import type { IceEvent } from "../ice/events.js";
 import type { WireGuardError } from "../wireguard/errors.js";
 import type { PeerIndex } from "../wireguard/indices.js";
 import type { CookieReply, HandshakeResponse } from "../wireguard/messages.js";
