@@ -50,7 +50,7 @@ test("a check is taken from the other side, or from whoever knows our password w
   assert.deepEqual(accepts(check(THEM, US, true)), { ...expected, useCandidate: true });
   assert.equal(accepts(check(STRANGER, US)), undefined, "another sender");
   assert.deepEqual(accepts(check(STRANGER, US), { remote: undefined }), { ...expected, sender: "else" });
-  assert.equal(accepts(check(THEM, STRANGER)), undefined, "for another agent");
+  assert.equal(accepts(check(THEM, { ...US, username: "else" })), undefined, "for another agent");
   assert.equal(accepts(check(THEM, { ...US, password: "guessed" })), undefined, "another password");
 });
 
