@@ -12,6 +12,7 @@
 import type { SocketAddress } from "../base/address.js";
 import type { Crypto } from "../base/crypto.js";
 import { Deadlines } from "../base/deadlines.js";
+import { EventQueue } from "../base/event-queue.js";
 import { BoundedQueue } from "../base/queue.js";
 import type { Random } from "../base/random.js";
 import type { StateMachine, Transmit } from "../base/state-machine.js";
@@ -32,7 +33,8 @@ import type { Activity } from "../wireguard/timers.js";
 import { Connection, type ConnectionContext } from "./connection.js";
 import { ConnectionIndex } from "./connection-index.js";
 import type { FailureReason, NodeEvent, Relay } from "./events.js";
-import { Relays, type RelaysCounters, type RelaysEvent } from "./relays.js";
+import { RelayAssignment } from "./relay-assignment.js";
+import { Relays, type RelaysCounters } from "./relays.js";
 
 /** Addresses of this host that are offered to others; further ones are refused and counted. */
 export const MAX_HOST_CANDIDATES = 64;
@@ -80,16 +82,14 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
   readonly #context: ConnectionContext;
   readonly #receiver: HandshakeReceiver;
   readonly #relays: Relays;
+  readonly #assignment: RelayAssignment;
   readonly #dispatcher = new IceDispatcher();
   readonly #connections = new ConnectionIndex();
   readonly #deadlines = new Deadlines<Connection>();
   readonly #activityPoll = new ActivityPoll();
   readonly #hosts = new Map<string, SocketAddress>();
   readonly #transmits = new BoundedQueue<Transmit>(MAX_QUEUED_TRANSMITS, "drop-oldest");
-  /** Drained by the owner after every input. */
-  #events: NodeEvent[] = [];
-  /** Reads `#events` from here, so that draining many is not quadratic. */
-  #eventsRead = 0;
+  readonly #events = new EventQueue<NodeEvent>();
 
   protected constructor(role: IceRole, options: NodeOptions) {
     const { identity, crypto, random, clock } = options;
@@ -97,6 +97,7 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
     this.#identity = identity;
     this.#receiver = new HandshakeReceiver({ identity, crypto, random });
     this.#relays = new Relays(random, crypto);
+    this.#assignment = new RelayAssignment(this.#relays, this.#connections);
     this.#context = {
       role,
       identity,
@@ -117,7 +118,7 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
       },
       relayedPath: (local, peer, now) =>
         this.#relays.isRelayed(local) ? this.#relays.pathTo(local, peer, now) : "direct",
-      pathLost: (connection, now) => this.#replaceRelay(connection, now),
+      pathLost: (connection, now) => this.#assignment.assignAnother(connection, now),
       sourceDiscovered: (connection, source) => this.#connections.addSource(connection, source),
     };
   }
@@ -258,14 +259,7 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
   }
 
   pollEvent(): NodeEvent | undefined {
-    const event = this.#events[this.#eventsRead];
-    if (event === undefined) {
-      this.#events = [];
-      this.#eventsRead = 0;
-      return undefined;
-    }
-    this.#eventsRead++;
-    return event;
+    return this.#events.shift();
   }
 
   /** The connection with this id. */
@@ -288,7 +282,7 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
     this.#connections.addPeer(connection);
     for (const address of this.#hosts.values()) connection.addHostCandidate(hostCandidate(address), now);
     for (const candidate of this.#relays.reflexiveCandidates) connection.addReflexiveCandidate(candidate);
-    this.#assignRelay(connection, now);
+    this.#assignment.assign(connection, now);
   }
 
   /** Ends a connection and says why. */
@@ -393,55 +387,9 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
   #drainRelays(now: Instant): void {
     this.#drainRelayTransmits();
     for (let event = this.#relays.pollEvent(); event !== undefined; event = this.#relays.pollEvent())
-      this.#handleRelaysEvent(event, now);
+      if (event.type === "relay-failed") this.#events.push(event);
+      else this.#assignment.handleEvent(event, now);
     this.#drainRelayTransmits();
-  }
-
-  #handleRelaysEvent(event: RelaysEvent, now: Instant): void {
-    switch (event.type) {
-      case "reflexive-found":
-        for (const connection of this.#connections.values()) connection.addReflexiveCandidate(event.candidate);
-        return;
-      case "reflexive-lost":
-        for (const connection of this.#connections.values()) connection.removeReflexiveCandidate(event.candidate);
-        return;
-      case "relayed-found":
-        for (const connection of this.#connections.values())
-          if (connection.relay === event.relay) connection.addRelayCandidate(event.candidate, now);
-          else if (!connection.isRelayUsable) this.#assignRelay(connection, now);
-        return;
-      case "relayed-lost":
-        for (const connection of this.#connections.values()) {
-          // The other relay first: there is always a way to hope for.
-          if (connection.relay === event.relay) this.#assignRelay(connection, now);
-          connection.removeRelayCandidate(event.candidate, now);
-        }
-        return;
-      case "relay-leaving":
-        for (const connection of this.#connections.values())
-          if (connection.relay === event.relay) this.#assignRelay(connection, now);
-        return;
-      case "channel-changed":
-        for (const connection of this.#connections.withSource(event.peer))
-          if (connection.relay === event.relay) connection.handleChannelChanged(event.peer, now);
-        return;
-      case "relay-failed":
-        this.#events.push(event);
-        return;
-    }
-  }
-
-  /** Gives a connection the relay that is best now; without any it keeps the one that it has, which may come back. */
-  #assignRelay(connection: Connection, now: Instant): void {
-    const relay = this.#relays.choose();
-    if (relay !== undefined && relay !== connection.relay)
-      connection.useRelay(relay, this.#relays.relayCandidates(relay), now);
-  }
-
-  /** Gives a connection another relay besides the one that it has, if there is one: either may be the way. */
-  #replaceRelay(connection: Connection, now: Instant): void {
-    const relay = this.#relays.choose(connection.relay);
-    if (relay !== undefined) connection.useRelay(relay, this.#relays.relayCandidates(relay), now);
   }
 
   #removeIfFailed(connection: Connection): void {

@@ -11,6 +11,7 @@
 
 import type { SocketAddress } from "../base/address.js";
 import type { Crypto } from "../base/crypto.js";
+import { EventQueue } from "../base/event-queue.js";
 import type { Random } from "../base/random.js";
 import type { StateMachine, Transmit } from "../base/state-machine.js";
 import { type Duration, earliest, type Instant, SECOND } from "../base/time.js";
@@ -92,7 +93,7 @@ export class Relays implements StateMachine<RelaysEvent> {
   readonly #reflexive = new ReflexiveCandidates((event) => this.#events.push(event));
   /** Allocations that are given back: their last message is still to be sent. */
   #transmits: Transmit[] = [];
-  #events: RelaysEvent[] = [];
+  readonly #events = new EventQueue<RelaysEvent>();
 
   constructor(random: Random, crypto: Crypto) {
     this.#random = random;

@@ -12,74 +12,28 @@
 import type { SocketAddress } from "../base/address.js";
 import { toHex } from "../base/bytes.js";
 import type { Crypto } from "../base/crypto.js";
+import { EventQueue } from "../base/event-queue.js";
 import { BoundedQueue } from "../base/queue.js";
 import type { Random } from "../base/random.js";
 import type { Transmit } from "../base/state-machine.js";
 import { type Duration, earliest, type Instant } from "../base/time.js";
-import { Priority, UseCandidate, XorMappedAddress } from "../stun/attributes.js";
-import { Method, TRANSACTION_ID_LENGTH } from "../stun/header.js";
-import { shortTermKey, verifyIntegrity } from "../stun/integrity.js";
+import { TRANSACTION_ID_LENGTH } from "../stun/header.js";
+import { shortTermKey } from "../stun/integrity.js";
 import type { StunMessage } from "../stun/message.js";
+import { type AcceptedMessage, type AcceptedRequest, acceptMessage } from "./acceptance.js";
 import { type Candidate, candidatePriority, localPreferenceOf } from "./candidate.js";
 import { type Addition, type ListedCandidate, LocalCandidates, RemoteCandidates } from "./candidate-list.js";
-import { buildRequest, buildResponse, usernamesOf } from "./check-messages.js";
+import { buildRequest, buildResponse } from "./check-messages.js";
 import type { CheckPace } from "./check-schedule.js";
 import { Checklist } from "./checklist.js";
 import { FRESH_PAIR_TIMEOUT, MAX_QUEUED_REQUESTS, MAX_QUEUED_TRANSMITS, MAX_REPORTED_SOURCES } from "./constants.js";
 import { generateCredentials, type IceCredentials } from "./credentials.js";
 import type { IceDispatcher } from "./dispatcher.js";
+import type { IceAgentOptions, IceEvent, IceState } from "./events.js";
 import type { CandidatePair, IceRole } from "./pair.js";
 
 /** Length of the tie-breaker in bytes. */
 const TIE_BREAKER_LENGTH = 8;
-
-/** What an agent is made of. */
-export interface IceAgentOptions {
-  readonly role: IceRole;
-  readonly crypto: Crypto;
-  readonly random: Random;
-  /** Finds the agent again; shared by all agents of a node. */
-  readonly dispatcher: IceDispatcher;
-  /** Credentials of this side. Absent: fresh ones, with a user fragment that no other agent of the dispatcher has. */
-  readonly credentials?: IceCredentials | undefined;
-}
-
-/** Whether there is a way to the other side (spec 02, section 10.6). */
-export type IceState =
-  /** Nothing works yet, but there is hope. Also before any candidates are known. */
-  | "checking"
-  /** A pair is nominated, others are being checked. */
-  | "connected"
-  /** All pairs are nominated. */
-  | "completed"
-  /** No pair works, and none is left to try. */
-  | "disconnected";
-
-/** What an agent tells its owner. */
-export type IceEvent =
-  | { readonly type: "state-changed"; readonly state: IceState }
-  /** An authenticated message came from this address; reported once for each. */
-  | { readonly type: "source-discovered"; readonly source: SocketAddress }
-  /** Send from `local` to `remote` from now on. */
-  | { readonly type: "path-nominated"; readonly local: SocketAddress; readonly remote: SocketAddress }
-  /** A check on the way in use was answered. */
-  | { readonly type: "path-answered" }
-  /** No way works at the moment: send nothing until one is nominated. */
-  | { readonly type: "path-lost" };
-
-/** A message whose integrity is right: from {@link IceAgent.accept}. */
-export type AcceptedMessage =
-  | {
-      readonly type: "request";
-      readonly transactionId: Uint8Array;
-      /** User fragment of the sender. */
-      readonly sender: string;
-      readonly priority: number;
-      readonly useCandidate: boolean;
-    }
-  | { readonly type: "response"; readonly transaction: string };
-
-type AcceptedRequest = Extract<AcceptedMessage, { readonly type: "request" }>;
 
 interface QueuedRequest {
   readonly request: AcceptedRequest;
@@ -113,8 +67,7 @@ export class IceAgent {
   readonly #requests = new BoundedQueue<QueuedRequest>(MAX_QUEUED_REQUESTS, "drop-oldest");
   readonly #sources = new Set<string>();
   readonly #transmits = new BoundedQueue<Transmit>(MAX_QUEUED_TRANSMITS, "drop-oldest");
-  /** Drained by the owner after every input, and an input adds a few at most. */
-  #events: IceEvent[] = [];
+  readonly #events = new EventQueue<IceEvent>();
 
   constructor(options: IceAgentOptions) {
     this.role = options.role;
@@ -232,34 +185,10 @@ export class IceAgent {
 
   /** Checks that a message is for this agent and from the other side; `undefined` when it is not. */
   accept(message: StunMessage): AcceptedMessage | undefined {
-    switch (message.class) {
-      case "request": {
-        const usernames = usernamesOf(message);
-        const priority = message.get(Priority);
-        if (usernames === undefined || priority === undefined) return undefined;
-        if (usernames.receiver !== this.localCredentials.username) return undefined;
-        if (this.#remote !== undefined && usernames.sender !== this.#remote.credentials.username) return undefined;
-        if (!verifyIntegrity(message, this.#localKey, this.#crypto)) return undefined;
-        return {
-          type: "request",
-          transactionId: message.transactionId.slice(),
-          sender: usernames.sender,
-          priority,
-          useCandidate: message.get(UseCandidate) === true,
-        };
-      }
-      case "success": {
-        const transaction = message.transactionKey;
-        if (this.#remote === undefined || message.method !== Method.Binding) return undefined;
-        if (!this.#transactions.has(transaction) || message.get(XorMappedAddress) === undefined) return undefined;
-        if (!verifyIntegrity(message, this.#remote.key, this.#crypto)) return undefined;
-        return { type: "response", transaction };
-      }
-      // Error responses mean nothing to us, and indications are not used.
-      case "error":
-      case "indication":
-        return undefined;
-    }
+    const remote = this.#remote && { username: this.#remote.credentials.username, key: this.#remote.key };
+    const local = { username: this.localCredentials.username, key: this.#localKey };
+    const isAwaited = (transaction: string) => this.#transactions.has(transaction);
+    return acceptMessage(message, { local, remote, isAwaited }, this.#crypto);
   }
 
   /** Takes an accepted message that arrived on `local` from `from`. */
@@ -315,7 +244,7 @@ export class IceAgent {
     this.#dispatcher.removeAgent(this);
     this.#requests.clear();
     this.#transmits.clear();
-    this.#events = [];
+    this.#events.clear();
   }
 
   #handleRequest(request: AcceptedRequest, local: SocketAddress, from: SocketAddress, now: Instant): void {

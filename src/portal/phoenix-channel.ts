@@ -6,6 +6,7 @@
 //      └──── transient failure, lost socket, no join reply for 5 s, missed heartbeats ◄──┘
 //   any ── 401/403/404/422, token expired, join refused, limit reached ──► failed (for good)
 
+import { EventQueue } from "../base/event-queue.js";
 import { BoundedQueue } from "../base/queue.js";
 import type { Random } from "../base/random.js";
 import { type Duration, earliest, type Instant, SECOND } from "../base/time.js";
@@ -69,7 +70,7 @@ export class PhoenixChannel {
   readonly #options: PhoenixChannelOptions;
   readonly #backoff: Backoff;
   readonly #queue = new BoundedQueue<string>(QUEUE_CAPACITY, "drop-oldest");
-  #events: ChannelEvent[] = [];
+  readonly #events = new EventQueue<ChannelEvent>();
   #state: State;
   #nextRef = 0;
   #nextHeartbeat: Instant | undefined;

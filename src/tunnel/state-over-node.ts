@@ -3,6 +3,7 @@
 // connections by the state's own rules, everything else unchanged.
 
 import type { SocketAddress } from "../base/address.js";
+import { EventQueue } from "../base/event-queue.js";
 import type { StateMachine, Transmit } from "../base/state-machine.js";
 import type { Instant } from "../base/time.js";
 import type { NodeEvent, Relay } from "../connection/events.js";
@@ -42,7 +43,7 @@ export abstract class StateOverNode<Node extends Connections, RoleEvent>
   protected readonly node: Node;
   readonly #routes = new RouteTable();
   /** Drained by the owner after every input. */
-  readonly #events: (RoleEvent | TunnelEvent)[] = [];
+  readonly #events = new EventQueue<RoleEvent | TunnelEvent>();
 
   constructor(node: Node) {
     this.node = node;
@@ -147,7 +148,7 @@ export abstract class StateOverNode<Node extends Connections, RoleEvent>
 
   /** Replaces the datapath's routes; reports what has changed. */
   protected setRoutes(routes: Iterable<Route>): void {
-    this.#events.push(...this.#routes.replace(routes));
+    for (const event of this.#routes.replace(routes)) this.#events.push(event);
   }
 
   /** Takes what the node reports. To be called after each of its inputs. */
@@ -174,6 +175,6 @@ export abstract class StateOverNode<Node extends Connections, RoleEvent>
           this.report(event);
       }
     }
-    this.#events.push(...candidates.events());
+    for (const event of candidates.events()) this.#events.push(event);
   }
 }

@@ -2,18 +2,19 @@
 // follow from that.
 
 import type { IpPrefix } from "../base/address.js";
+import type { EventQueue } from "../base/event-queue.js";
 import { AllowedIps } from "./allowed-ips.js";
 import type { ConfigurationError, PeerChange } from "./configuration.js";
-import type { DeviceEventQueue } from "./device-events.js";
+import type { DeviceEvent } from "./device-events.js";
 import type { PeerRecord } from "./device-peer.js";
 
 /** See the head of this file. Changes of routes are reported as events. */
 export class CryptokeyRouting {
   readonly #allowedIps = new AllowedIps<PeerRecord>();
   readonly #maxAllowedIps: number;
-  readonly #events: DeviceEventQueue;
+  readonly #events: EventQueue<DeviceEvent>;
 
-  constructor(maxAllowedIps: number, events: DeviceEventQueue) {
+  constructor(maxAllowedIps: number, events: EventQueue<DeviceEvent>) {
     this.#maxAllowedIps = maxAllowedIps;
     this.#events = events;
   }

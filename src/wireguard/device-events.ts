@@ -44,26 +44,3 @@ export interface ConnectionActivity extends Activity {
   readonly txBytes: number;
   readonly rxBytes: number;
 }
-
-/** Events in their order. Their owner drains them after every input. */
-export class DeviceEventQueue {
-  #events: DeviceEvent[] = [];
-  /** Events that have been polled; the list begins anew when all have: one request may bring hundreds of thousands. */
-  #read = 0;
-
-  push(event: DeviceEvent): void {
-    this.#events.push(event);
-  }
-
-  /** The next event. */
-  poll(): DeviceEvent | undefined {
-    const event = this.#events[this.#read];
-    if (event === undefined) {
-      this.#events = [];
-      this.#read = 0;
-      return undefined;
-    }
-    this.#read++;
-    return event;
-  }
-}

@@ -13,6 +13,7 @@ import type { SocketAddress } from "../base/address.js";
 import { bytesEqual, constantTimeEqual, toHex } from "../base/bytes.js";
 import type { Crypto } from "../base/crypto.js";
 import { Deadlines } from "../base/deadlines.js";
+import { EventQueue } from "../base/event-queue.js";
 import type { Random } from "../base/random.js";
 import type { StateMachine, Transmit } from "../base/state-machine.js";
 import { earliest, type Instant } from "../base/time.js";
@@ -21,7 +22,7 @@ import type { ConfigurationError, DeviceChange, DeviceConfiguration, PeerChange 
 import { KEY_LENGTH } from "./constants.js";
 import { CryptokeyRouting } from "./cryptokey-routing.js";
 import { DeviceDoor, type MessageOrigin } from "./device-door.js";
-import { type ConnectionActivity, type DeviceEvent, DeviceEventQueue, type PeerName } from "./device-events.js";
+import type { ConnectionActivity, DeviceEvent, PeerName } from "./device-events.js";
 import { intervalOf, newPeerRecord, type PeerRecord, peerConfiguration, transmit } from "./device-peer.js";
 import type { WireGuardError } from "./errors.js";
 import { LocalIdentity } from "./identity.js";
@@ -64,7 +65,7 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
   #fwmark = 0;
   /** Drained by the owner after every input, as are the events. */
   #transmits: Transmit[] = [];
-  readonly #events = new DeviceEventQueue();
+  readonly #events = new EventQueue<DeviceEvent>();
 
   constructor(options: WireGuardDeviceOptions) {
     this.#options = options;
@@ -215,7 +216,7 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
   }
 
   pollEvent(): DeviceEvent | undefined {
-    return this.#events.poll();
+    return this.#events.shift();
   }
 
   /** Forgets everything; the device is as new, `connection-removed` and the like follow. */

@@ -14,6 +14,7 @@
 
 import { constantTimeEqual } from "../base/bytes.js";
 import type { Crypto } from "../base/crypto.js";
+import { EventQueue } from "../base/event-queue.js";
 import { BoundedQueue } from "../base/queue.js";
 import type { Random } from "../base/random.js";
 import { type Duration, earliest, type Instant, SECOND } from "../base/time.js";
@@ -105,7 +106,7 @@ export class Peer {
 
   /** Both are drained by the owner after every input, and an input adds a few at most. */
   #transmits: Uint8Array[] = [];
-  #events: PeerEvent[] = [];
+  readonly #events = new EventQueue<PeerEvent>();
 
   constructor(options: PeerOptions, now: Instant) {
     this.#options = options;

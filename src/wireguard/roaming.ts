@@ -2,14 +2,15 @@
 // The local address that it came to is the source of what we send back, until that may be gone.
 
 import type { SocketAddress } from "../base/address.js";
-import type { DeviceEventQueue } from "./device-events.js";
+import type { EventQueue } from "../base/event-queue.js";
+import type { DeviceEvent } from "./device-events.js";
 import { type Endpoint, type PeerRecord, UNSPECIFIED } from "./device-peer.js";
 
 /** See the head of this file. Changes of paths are reported as events. */
 export class Roaming {
-  readonly #events: DeviceEventQueue;
+  readonly #events: EventQueue<DeviceEvent>;
 
-  constructor(events: DeviceEventQueue) {
+  constructor(events: EventQueue<DeviceEvent>) {
     this.#events = events;
   }
 

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { SocketAddress } from "../../src/base/address.js";
-import { MAX_HELD_MESSAGES } from "../../src/connection/connection.js";
+import { MAX_HELD_MESSAGES } from "../../src/connection/selected-path.js";
 import { UseCandidate } from "../../src/stun/attributes.js";
 import { parseStunMessage } from "../../src/stun/message.js";
 import { nodeCrypto } from "../../src/system/crypto.js";

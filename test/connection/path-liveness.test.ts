@@ -3,7 +3,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Duration } from "../../src/base/time.js";
-import { MAX_WAITING_PACKETS } from "../../src/connection/connection.js";
 import {
   LOOK_INTERVAL,
   MAX_QUESTIONS,
@@ -12,6 +11,7 @@ import {
   PathLiveness,
   SILENCE,
 } from "../../src/connection/path-liveness.js";
+import { MAX_WAITING_PACKETS } from "../../src/connection/session.js";
 import { CLIENT_ID, GATEWAY_ID, NodePair } from "../support/node-network.js";
 import { relayAddress, SimulatedRelay } from "../support/simulated-relay.js";
 

@@ -2,8 +2,9 @@
 
 import { SocketAddress } from "../../src/base/address.js";
 import type { Instant } from "../../src/base/time.js";
-import { IceAgent, type IceEvent, type IceState } from "../../src/ice/agent.js";
+import { IceAgent } from "../../src/ice/agent.js";
 import { IceDispatcher } from "../../src/ice/dispatcher.js";
+import type { IceEvent, IceState } from "../../src/ice/events.js";
 import { hostCandidate } from "../../src/ice/local-candidate.js";
 import { parseStunMessage } from "../../src/stun/message.js";
 import { nodeCrypto } from "../../src/system/crypto.js";

@@ -14,7 +14,7 @@ import {
 } from "../../src/stun/attributes.js";
 import { StunBuilder } from "../../src/stun/builder.js";
 import { nodeCrypto } from "../../src/system/crypto.js";
-import { MAX_PENDING } from "../../src/turn/allocation/allocation.js";
+import { MAX_PENDING } from "../../src/turn/allocation/transactions.js";
 import { AllocationLink, CLIENT_V4, type Fate, PEER, peer, type SentRequest } from "../support/allocation-link.js";
 import { seededRandom } from "../support/random.js";
 import { at, portalCredentials } from "../support/turn.js";

@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { MINUTE, SECOND } from "../../src/base/time.js";
 import { Lifetime, Nonce } from "../../src/stun/attributes.js";
 import { CHANNEL_MIN } from "../../src/stun/channel-data.js";
-import { KEEP_ALIVE_INTERVAL } from "../../src/turn/allocation/allocation.js";
+import { KEEP_ALIVE_INTERVAL } from "../../src/turn/allocation/server-paths.js";
 import { AllocationLink, CLIENT_V4, channelOf, PEER, peer, SERVER_V4, SERVER_V6 } from "../support/allocation-link.js";
 import { at } from "../support/turn.js";
 

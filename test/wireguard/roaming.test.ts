@@ -3,15 +3,16 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { IpPrefix } from "../../src/base/address.js";
+import { EventQueue } from "../../src/base/event-queue.js";
 import { CryptokeyRouting } from "../../src/wireguard/cryptokey-routing.js";
-import { type DeviceEvent, DeviceEventQueue } from "../../src/wireguard/device-events.js";
+import type { DeviceEvent } from "../../src/wireguard/device-events.js";
 import { newPeerRecord, type PeerRecord } from "../../src/wireguard/device-peer.js";
 import { Roaming } from "../../src/wireguard/roaming.js";
 import { socketAddress } from "../support/simulated-host.js";
 
-function drain(events: DeviceEventQueue): DeviceEvent[] {
+function drain(events: EventQueue<DeviceEvent>): DeviceEvent[] {
   const drained: DeviceEvent[] = [];
-  for (let event = events.poll(); event !== undefined; event = events.poll()) drained.push(event);
+  for (let event = events.shift(); event !== undefined; event = events.shift()) drained.push(event);
   return drained;
 }
 
@@ -26,7 +27,7 @@ function prefix(text: string): IpPrefix {
 }
 
 test("whitepaper, 2.1: what is where it was is told only to a datapath that waits for a path", () => {
-  const events = new DeviceEventQueue();
+  const events = new EventQueue<DeviceEvent>();
   const roaming = new Roaming(events);
   const record = peer("p");
   const types = () => drain(events).map(({ type }) => type);
@@ -51,7 +52,7 @@ test("whitepaper, 2.1: what is where it was is told only to a datapath that wait
 });
 
 test("whitepaper, 2: prefixes that are replaced by themselves keep their routes; what is too much stops the change", () => {
-  const events = new DeviceEventQueue();
+  const events = new EventQueue<DeviceEvent>();
   const routing = new CryptokeyRouting(2, events);
   const [a, b] = [peer("a"), peer("b")];
   const routes = () =>

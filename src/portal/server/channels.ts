@@ -1,6 +1,7 @@
 // The sessions that are signed in, and what the portal says to them (spec 01, sections 4 and 11.11): pushes and replies on the channel of
 // the session's role, as texts for its socket.
 
+import { EventQueue } from "../../base/event-queue.js";
 import type { ConfiguredResource } from "./configuration.js";
 import type { Session } from "./session.js";
 
@@ -12,7 +13,7 @@ export type PortalOutput =
 /** See the head of this file. A session hears of anything but its own join only once it has joined; that is for the caller to see to. */
 export class Channels {
   readonly #sessions = new Set<Session>();
-  readonly #outputs: PortalOutput[] = [];
+  readonly #outputs = new EventQueue<PortalOutput>();
 
   /** Sessions that are signed in, joined or not. */
   get sessions(): ReadonlySet<Session> {

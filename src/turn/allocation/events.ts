@@ -3,6 +3,7 @@
 import type { SocketAddress } from "../../base/address.js";
 import type { Crypto } from "../../base/crypto.js";
 import type { Random } from "../../base/random.js";
+import type { LeaseEvent } from "./lease.js";
 
 /** A relay's addresses; one at least. */
 export interface RelayServer {
@@ -38,9 +39,7 @@ export type AllocationEvent =
   /** How the relay sees us over this IP version has become known, or has changed. It may be as we see ourselves. */
   | ({ readonly type: "mapped-address" } & MappedAddress)
   | ({ readonly type: "mapped-address-lost" } & MappedAddress)
-  /** The relay lends us this address. */
-  | { readonly type: "relayed-address"; readonly address: SocketAddress }
-  | { readonly type: "relayed-address-lost"; readonly address: SocketAddress }
+  | LeaseEvent
   /** The channel to this peer is gone, or another one is on its way. */
   | { readonly type: "channel-changed"; readonly peer: SocketAddress };
 

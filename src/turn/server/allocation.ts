@@ -34,6 +34,19 @@ interface Peers {
 /** Why a channel cannot be bound: number or peer is in use with another one. */
 export type ChannelConflict = "conflict";
 
+/** What an allocation is made of. */
+export interface ServerAllocationFields {
+  readonly client: SocketAddress;
+  readonly local: SocketAddress;
+  readonly username: string;
+  readonly port: number;
+  readonly families: readonly AddressFamily[];
+  readonly now: Instant;
+  /** In seconds. */
+  readonly lifetime: number;
+  readonly transaction: string;
+}
+
 /** See the head of this file. */
 export class ServerAllocation {
   readonly client: SocketAddress;
@@ -49,16 +62,7 @@ export class ServerAllocation {
   readonly lifetime: number;
   #peers: Peers | undefined;
 
-  constructor(fields: {
-    readonly client: SocketAddress;
-    readonly local: SocketAddress;
-    readonly username: string;
-    readonly port: number;
-    readonly families: readonly AddressFamily[];
-    readonly now: Instant;
-    readonly lifetime: number;
-    readonly transaction: string;
-  }) {
+  constructor(fields: ServerAllocationFields) {
     this.client = fields.client;
     this.local = fields.local;
     this.username = fields.username;
@@ -145,6 +149,7 @@ export class ServerAllocation {
     for (const until of this.#peers.permissions.values()) next = earliest(next, until) ?? next;
     return next;
   }
+
   #withPeers(): Peers {
     this.#peers ??= { byNumber: new Map(), byPeer: new Map(), permissions: new Map() };
     return this.#peers;
