@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
-import { after, before, describe, test } from "node:test";
+import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import type { LabHost } from "../../scripts/lab/host.js";
 import { Lab } from "../../scripts/lab/lab.js";
 import { runUclient, startTurnServer, type TurnServerProcess } from "../../scripts/lab/turn-programs.js";
@@ -20,22 +20,26 @@ const PEER6 = "2001:db8::2";
 
 describe("coturn's clients against wirelane relay", { skip, timeout: 180_000 }, () => {
   let lab: Lab;
+  let relay: LabHost;
   let server: TurnServerProcess;
   let host: LabHost;
 
-  before(async () => {
+  before(() => {
     lab = Lab.create();
-    const relay = lab.host("relay");
+    relay = lab.host("relay");
     host = lab.host("client");
     lab.connect(relay, host, { ipv4: [`${RELAY}/24`, `${PEER}/24`], ipv6: [`${RELAY6}/64`, `${PEER6}/64`] });
-    server = await startTurnServer("wirelane", relay, { ipv4: RELAY, ipv6: RELAY6 });
     host.spawn("turnutils_peer", ["-L", PEER, "-L", PEER6], { stdio: "ignore" });
   });
 
-  after(async () => {
-    await server?.stop();
-    await lab?.destroy();
+  // A relay for each: the clients leave their allocations behind, and who comes by chance from the port of one of them has a mismatch (437).
+  beforeEach(async () => {
+    server = await startTurnServer("wirelane", relay, { ipv4: RELAY, ipv6: RELAY6 });
   });
+
+  afterEach(() => server?.stop());
+
+  after(() => lab?.destroy());
 
   const cases: readonly [title: string, messages: number, ...args: string[]][] = [
     ["channels", 200, "-e", PEER, "-n", "200", "-l", "200", "-z", "5"],
