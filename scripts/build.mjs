@@ -1,4 +1,4 @@
-// Builds the project: assembly/ to build/engine.wasm, build/engine-wide.wasm and build/engine-wide-unrolled.wasm (AssemblyScript), everything else to dist/
+// Builds the project: assembly/ to build/engine.wasm, build/engine-wide.wasm and build/engine-wide-stored.wasm (AssemblyScript), everything else to dist/
 // (TypeScript). The engines are one source with different kernels of the AEAD: see scripts/generate-aead.mjs.
 // Each half is skipped while its inputs are older than its output, so that `npm test` and `npm run demo` start fast.
 
@@ -47,7 +47,7 @@ const assemblyInputs = [
 if (force || !upToDate("build/engine.wasm", assemblyInputs)) {
   run("scripts/generate-aead.mjs", []);
   await compileEngine("build/engine-wide.wasm", "-wide");
-  await compileEngine("build/engine-wide-unrolled.wasm", "-wide-unrolled");
+  await compileEngine("build/engine-wide-stored.wasm", "-wide-stored");
   await compileEngine("build/engine.wasm", "");
 }
 

@@ -56,10 +56,10 @@ export interface AeadModule {
 }
 
 /**
- * The builds of the engine: with kernels for vectors of 128 bits, and of 256 bits, in a loop or unrolled
+ * The builds of the engine: with kernels for vectors of 128 bits, and of 256 bits, carried in locals or stored between turns
  * (scripts/generate-aead.mjs).
  */
-export const ENGINES = ["narrow", "wide", "wide-unrolled"] as const;
+export const ENGINES = ["narrow", "wide", "wide-stored"] as const;
 
 /** One of the builds. */
 export type EngineName = (typeof ENGINES)[number];
@@ -67,7 +67,7 @@ export type EngineName = (typeof ENGINES)[number];
 const FILES: Record<EngineName, string> = {
   narrow: "engine.wasm",
   wide: "engine-wide.wasm",
-  "wide-unrolled": "engine-wide-unrolled.wasm",
+  "wide-stored": "engine-wide-stored.wasm",
 };
 
 /**
