@@ -12,21 +12,18 @@ import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { IpAddress } from "../../src/base/address.js";
-import { SystemCallError } from "../../src/system/linux/errno.js";
 import { addAddress, deleteAddress, parseAddressWithPrefix } from "../../src/system/linux/rtnetlink/addresses.js";
 import { getLink } from "../../src/system/linux/rtnetlink/links.js";
-import { ping } from "../demo/ping.js";
 import type { LabHost } from "./host.js";
 import { Internet, type Line, type LineOptions } from "./internet.js";
 import { Lab } from "./lab.js";
 import { whyNoRouters } from "./nat-router.js";
 import { LabNetwork, type NetworkPlan } from "./network.js";
 import { type PathKind, pathOf, waitForPath } from "./path-kind.js";
-import { type PingStreamResult, startPingStream } from "./ping-stream.js";
 import { LabProgram } from "./program.js";
 import { COTURN_USER, RELAY_PORT, type RelayKind, type RunningRelay, startRelay } from "./relay-program.js";
-import { type ProgramOverrides, programEnvironment, RESOURCE_PORT, RESOURCES } from "./world.js";
+import { RESOURCE, ResourceTraffic } from "./resource-traffic.js";
+import { type ProgramOverrides, programEnvironment, RESOURCE_PORT } from "./world.js";
 import { defaultConfiguration, renderConfiguration, TOKENS, type WorldConfiguration } from "./world-configuration.js";
 
 /** How to make a world. */
@@ -61,26 +58,14 @@ export interface WorldRelay {
   ipv6: string | undefined;
 }
 
-/** A download that goes on. */
-export interface RunningDownload {
-  /** What has arrived so far: bytes in total, by time (milliseconds since 1970; four times a second). */
-  readonly arrivals: readonly { readonly at: number; readonly bytes: number }[];
-  /** Resolves at its end; rejects when it failed. */
-  readonly done: Promise<{ readonly bytes: number; readonly seconds: number; readonly sha256: string | undefined }>;
-}
-
 /** TCP port of the portal. */
 export const PORTAL_PORT = 8080;
-
-/** The resource behind the gateway. */
-export const RESOURCE = RESOURCES.intranet;
 
 /** Time for what a program should do soon, milliseconds: two cores may be busy with other things. */
 const SOON = 20_000;
 
 const WIRELANE = fileURLToPath(new URL("../../src/programs/main.js", import.meta.url));
 const RESOURCE_SERVER = fileURLToPath(new URL("../demo/resource-server.js", import.meta.url));
-const PROBE = fileURLToPath(new URL("../demo/probe.js", import.meta.url));
 
 /** Devices' ids, so that nothing is stored on the machine. */
 const GATEWAY_ID = "5a3b6e2c-0d51-4d0e-9d8b-6f2a3c1e4b70";
@@ -100,12 +85,13 @@ export class NatWorld {
   readonly relays: readonly WorldRelay[];
   /** All networks: the client's at first, the gateway's, others. */
   readonly networks: readonly LabNetwork[];
+  /** What goes from the client to the resource. */
+  readonly traffic: ResourceTraffic;
   portal: LabProgram | undefined;
   gateway: LabProgram | undefined;
   client: LabProgram | undefined;
   #clientNetwork: LabNetwork;
   #gatewayNetwork: LabNetwork;
-  #sequence = 0;
 
   private constructor(parts: {
     readonly options: NatWorldOptions;
@@ -135,6 +121,8 @@ export class NatWorld {
       ipv4: ["172.20.0.1/24", `${RESOURCE.ipv4}/24`],
       ...(internet.ipv6 ? { ipv6: ["fd20::1/64", `${RESOURCE.ipv6}/64`] as const } : {}),
     });
+    const { clientHost, gatewayHost, directory } = this;
+    this.traffic = new ResourceTraffic({ clientHost, gatewayHost, directory });
     this.#writeConfiguration();
   }
 
@@ -328,89 +316,6 @@ export class NatWorld {
     await waitForPath(program, path, timeout);
   }
 
-  /** Sends one ping from the client to the resource. @returns its round trip in milliseconds; `undefined` without a reply. */
-  ping(timeout: number, address: string = RESOURCE.ipv4): number | undefined {
-    const ip = IpAddress.parse(address);
-    if (ip === undefined) throw new RangeError(`"${address}" is not an address`);
-    this.#sequence = (this.#sequence + 1) & 0xffff;
-    return this.clientHost.enter(() => {
-      try {
-        return ping(ip, timeout, this.#sequence);
-      } catch (error) {
-        if (error instanceof SystemCallError) return undefined;
-        throw error;
-      }
-    });
-  }
-
-  /** Pings until a reply comes. @returns the milliseconds that it took. @throws Error when none comes. */
-  async reach(timeout = SOON, address: string = RESOURCE.ipv4): Promise<number> {
-    const start = performance.now();
-    while (this.ping(300, address) === undefined) {
-      if (performance.now() - start > timeout) throw new Error(`no reply of ${address} within ${timeout} ms`);
-      await sleep(5);
-    }
-    return performance.now() - start;
-  }
-
-  /** Fetches a small file from the resource (spec 05, section 13.5, `client_curl`: at most 30 s). @returns milliseconds. */
-  async curl(timeout = 30_000, address: string = RESOURCE.ipv4): Promise<number> {
-    const start = performance.now();
-    const result = await this.#probe("curl", ["download", fileUrl(address, 1000)]).waitFor(
-      ({ fields }) => "sha256" in fields,
-      { timeout },
-    );
-    if (result.fields["bytes"] !== 1000) throw new Error(`1000 bytes were asked for: ${JSON.stringify(result.fields)}`);
-    return performance.now() - start;
-  }
-
-  /** Starts a download over one TCP connection at full speed, for so long. */
-  download(seconds: number, address: string = RESOURCE.ipv4): RunningDownload {
-    // A transfer without any progress gives up by itself after 30 s.
-    return this.#transfer(["drain", fileUrl(address, 1e13), String(seconds)], (seconds + 60) * 1000);
-  }
-
-  /**
-   * Starts the download of a file over one TCP connection; the server sends at most so many bytes per second on average. It fails after `timeout`
-   * milliseconds.
-   */
-  downloadFile(bytes: number, rate: number, timeout: number): RunningDownload {
-    return this.#transfer(["download", `${fileUrl(RESOURCE.ipv4, bytes)}&rate=${rate}`], timeout);
-  }
-
-  /** What the file of this size has for a checksum, as the gateway's host gets it without a tunnel. */
-  async checksum(bytes: number): Promise<string> {
-    const args = ["download", fileUrl(RESOURCE.ipv4, bytes)];
-    const { fields } = await this.#probe("checksum", args, this.gatewayHost).waitFor(
-      (record) => "sha256" in record.fields,
-      { timeout: SOON },
-    );
-    return String(fields["sha256"]);
-  }
-
-  #transfer(args: readonly string[], timeout: number): RunningDownload {
-    const arrivals: { readonly at: number; readonly bytes: number }[] = [];
-    const program = this.#probe("download", args);
-    const isResult = ({ fields }: { readonly fields: Readonly<Record<string, unknown>> }) => {
-      if (!("progress" in fields)) return true;
-      arrivals.push({ at: Date.now(), bytes: Number(fields["progress"]) });
-      return false;
-    };
-    const done = program.waitFor(isResult, { timeout }).then(({ fields }) => ({
-      bytes: Number(fields["bytes"]),
-      seconds: Number(fields["seconds"]),
-      sha256: fields["sha256"] === undefined ? undefined : String(fields["sha256"]),
-    }));
-    // Whoever waits for the end hears of a failure; nobody has to.
-    done.catch(() => undefined);
-    return { arrivals, done };
-  }
-
-  /** Pings the resource every 20 ms, from the first reply on until the returned function is called. */
-  pingStream(address: string = RESOURCE.ipv4): Promise<() => Promise<PingStreamResult>> {
-    return startPingStream(this.clientHost, address, join(this.directory, "probe.log"));
-  }
-
   /** What the programs did last and which way their connections went: for the message of a failure. */
   async describe(): Promise<string> {
     const programs = [this.client, this.gateway].filter((program) => program !== undefined);
@@ -484,22 +389,6 @@ export class NatWorld {
       logFile: join(this.directory, `${name}.jsonl`),
     });
   }
-
-  #probe(name: string, args: readonly string[], host = this.clientHost): LabProgram {
-    return LabProgram.start(host, {
-      name,
-      script: PROBE,
-      args,
-      env: process.env,
-      logFile: join(this.directory, "probe.log"),
-    });
-  }
-}
-
-/** A file of the resource (its HTTP server is in scripts/demo/resource-server.ts). */
-function fileUrl(address: string, bytes: number): string {
-  const host = address.includes(":") ? `[${address}]` : address;
-  return `http://${host}:${RESOURCE_PORT}/file?bytes=${bytes}`;
 }
 
 /** Waits until a gateway or client has signed in and configured its interface. */

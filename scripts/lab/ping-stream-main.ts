@@ -3,7 +3,7 @@
 //
 //   node ping-stream-main.js ADDRESS INTERVAL_MS
 //
-// Prints {"started": true} after the first reply, and at the end one line: see PingStreamResult in nat-world.ts.
+// Prints {"started": true} after the first reply, and at the end one line: see PingStreamResult in ping-stream.ts.
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { IpAddress } from "../../src/base/address.js";

@@ -5,7 +5,8 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { test } from "node:test";
-import { NatWorld, RESOURCE } from "../../scripts/lab/nat-world.js";
+import { NatWorld } from "../../scripts/lab/nat-world.js";
+import { RESOURCE } from "../../scripts/lab/resource-traffic.js";
 import { routerSkip } from "../lab/router-skip.js";
 import { temporaryDirectory } from "../support/temporary-directory.js";
 
@@ -44,7 +45,7 @@ test("spec 03, 8.3.39: relayed iperf, TCP and UDP at a rate, both directions: no
   t.after(() => world.destroy());
   world.blockDirect();
   await world.start();
-  await world.curl();
+  await world.traffic.curl();
   await world.waitForPath("relayed", 10_000);
   for (const direction of [[], ["-R"]]) {
     const tcp = await iperf(world, ...direction);
@@ -57,7 +58,7 @@ test("spec 03, 8.3.39: relayed iperf, TCP and UDP at a rate, both directions: no
       (sum?.packets ?? 0) > 10_000 && (sum?.lost_packets ?? Number.POSITIVE_INFINITY) < (sum?.packets ?? 0) / 20,
     );
   }
-  await world.curl();
+  await world.traffic.curl();
   assert.equal(world.path(), "relayed");
   assert.equal(world.relay(1).program?.running, true, "the relay");
   for (const program of [world.client, world.gateway, world.portal]) {

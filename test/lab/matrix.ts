@@ -67,7 +67,7 @@ async function cell(
   await Promise.all([world.startGateway(), world.startClient()]);
   const start = performance.now();
   // The first packet waits for its connection; should it be lost, another one says when there is one.
-  if (world.ping(REPLY / 2) === undefined && world.ping(REPLY / 2) === undefined)
+  if (world.traffic.ping(REPLY / 2) === undefined && world.traffic.ping(REPLY / 2) === undefined)
     return { path: undefined, milliseconds: performance.now() - start };
   const milliseconds = performance.now() - start;
   try {

@@ -2,8 +2,8 @@
 // those of issue 5 and of that section (30 s for everything that it has no other figure for).
 
 import { setTimeout as sleep } from "node:timers/promises";
-import { RESOURCE } from "../../scripts/lab/nat-world.js";
 import type { NetworkPlan } from "../../scripts/lab/network.js";
+import { RESOURCE } from "../../scripts/lab/resource-traffic.js";
 import { matrix } from "./matrix.js";
 import type { LabScenario } from "./scenario.js";
 import {
@@ -41,7 +41,7 @@ function bothWays(relayed: boolean): LabScenario[] {
       async run(lab) {
         const world = await connected(lab, {}, relayed);
         await lab.step("portal killed", () => world.portal?.stop("SIGKILL"));
-        await lab.step("curl without portal", () => world.curl());
+        await lab.step("curl without portal", () => world.traffic.curl());
       },
     },
     {
@@ -55,7 +55,7 @@ function bothWays(relayed: boolean): LabScenario[] {
             await world.portal?.stop();
             await world.startPortal();
           });
-          await lab.step("curl", () => world.curl());
+          await lab.step("curl", () => world.traffic.curl());
         }
       },
     },
@@ -94,7 +94,7 @@ const relayLoss: LabScenario[] = [
       await lab.step("portal and relays killed", () =>
         Promise.all([world.portal?.stop("SIGKILL"), world.stopRelay(1), world.stopRelay(2)]),
       );
-      await lab.step("curl without portal and relays", () => world.curl());
+      await lab.step("curl without portal and relays", () => world.traffic.curl());
     },
   },
   {
@@ -104,11 +104,11 @@ const relayLoss: LabScenario[] = [
     async run(lab) {
       const world = await connected(lab, { client: NAT, gateway: NAT });
       await lab.step("relay 2 killed", () => world.stopRelay(2));
-      await lab.step("curl", () => world.curl());
+      await lab.step("curl", () => world.traffic.curl());
       await lab.step("relay 2 started", () => world.startRelay(2));
       world.relay(1).program?.signal("SIGTERM");
       await sleep(1000);
-      await lab.step("curl while relay 1 ends", () => world.curl());
+      await lab.step("curl while relay 1 ends", () => world.traffic.curl());
     },
   },
   {
@@ -124,7 +124,7 @@ const relayLoss: LabScenario[] = [
         await Promise.all([world.startRelay(1), world.startRelay(2)]);
       });
       await sleep(1000);
-      const took = await lab.step("curl over a new relay", () => world.curl(CURL));
+      const took = await lab.step("curl over a new relay", () => world.traffic.curl(CURL));
       lab.note(`curl took ${took.toFixed(0)} ms`);
     },
   },
@@ -143,7 +143,7 @@ const relayLoss: LabScenario[] = [
       });
       lab.expect(gap >= 100, `${gap} ms of silence: it was not in use`);
       lab.expect(gap <= RELAY_LOSS, `${gap} ms of silence, ${RELAY_LOSS} ms allowed`);
-      await lab.step("curl", () => world.curl());
+      await lab.step("curl", () => world.traffic.curl());
     },
   },
   {
@@ -156,7 +156,7 @@ const relayLoss: LabScenario[] = [
       const relay = world.relay(1);
       relay.program?.signal("SIGTERM");
       await sleep(2000);
-      await lab.step("curl while relay 1 ends", () => world.curl());
+      await lab.step("curl while relay 1 ends", () => world.traffic.curl());
       await lab.step("relay 1 has left the portal", async () => {
         const { stdout } = await relay.host.run("cat", ["/proc/self/net/tcp", "/proc/self/net/tcp6"]);
         // Columns: number, local, remote address:port, state; 1F90 is port 8080, state 01 ESTABLISHED.
@@ -167,7 +167,7 @@ const relayLoss: LabScenario[] = [
         for (let i = 0; i < 50 && relay.program?.running === true; i++) await sleep(100);
         lab.expect(relay.program?.running !== true, "it still runs 5 s after the second SIGTERM");
       });
-      await lab.step("curl over relay 2", () => world.curl());
+      await lab.step("curl over relay 2", () => world.traffic.curl());
     },
   },
 ];
@@ -221,7 +221,7 @@ const networks: LabScenario[] = [
     async run(lab) {
       const answering: NetworkPlan = { nat: "port-restricted", unsolicited: "reject", families: "ipv4" };
       const world = await started(lab, { client: answering, gateway: answering });
-      await lab.step("curl", () => world.curl());
+      await lab.step("curl", () => world.traffic.curl());
       lab.note(`path ${world.path()}`);
     },
   },
@@ -240,7 +240,7 @@ const networks: LabScenario[] = [
     relays: 0,
     async run(lab) {
       const world = await connected(lab, { client: { families: "ipv6" }, gateway: { families: "ipv6" } });
-      await lab.step("curl to the resource by IPv6", () => world.curl(CURL, RESOURCE.ipv6));
+      await lab.step("curl to the resource by IPv6", () => world.traffic.curl(CURL, RESOURCE.ipv6));
     },
   },
   {
@@ -249,7 +249,7 @@ const networks: LabScenario[] = [
     relays: 0,
     async run(lab) {
       const world = await connected(lab, { client: { families: "ipv4" }, gateway: { families: "ipv4" } });
-      await lab.step("curl to the resource by IPv6", () => world.curl(CURL, RESOURCE.ipv6));
+      await lab.step("curl to the resource by IPv6", () => world.traffic.curl(CURL, RESOURCE.ipv6));
     },
   },
   {
@@ -279,7 +279,7 @@ const networks: LabScenario[] = [
     run: async (lab) => {
       const plan: WorldPlan = { client: { ...NAT, udp: "relay-only" }, gateway: NAT };
       const world = await started(lab, plan);
-      await lab.step("curl", () => world.curl());
+      await lab.step("curl", () => world.traffic.curl());
       await lab.step("path relayed", () => world.waitForPath("relayed", 10_000));
     },
   },
@@ -289,7 +289,7 @@ const networks: LabScenario[] = [
     relays: 0,
     async run(lab) {
       const world = await started(lab, { client: { udp: "blocked" } });
-      await lab.step("no reply", () => lab.expect(world.ping(3000) === undefined, "there was a reply"));
+      await lab.step("no reply", () => lab.expect(world.traffic.ping(3000) === undefined, "there was a reply"));
       await lab.step("the client says that it fails, and goes on", async () => {
         const { client } = world;
         const complaint = await client?.waitFor(({ message }) => message === "Connection ended", { timeout: 30_000 });
@@ -298,7 +298,7 @@ const networks: LabScenario[] = [
         lab.note(`the client's words: ${severity} Connection ended, reason ${fields?.["reason"]}`);
       });
       world.clientNetwork.setUdp("open");
-      const took = await lab.step("reply after the firewall's end", () => world.reach(CURL));
+      const took = await lab.step("reply after the firewall's end", () => world.traffic.reach(CURL));
       lab.note(`a reply ${took.toFixed(0)} ms after the firewall's end`);
     },
   },
@@ -331,7 +331,7 @@ const changes: LabScenario[] = [
         await world.waitForPath("relayed", CURL);
         await sleep(1000);
       });
-      await lab.step("curl", () => world.curl());
+      await lab.step("curl", () => world.traffic.curl());
     },
   },
   {
@@ -340,7 +340,7 @@ const changes: LabScenario[] = [
     relays: 2,
     async run(lab) {
       const world = await connected(lab, { client: NAT, gateway: NAT, others: [NAT] });
-      await roam(lab, world, world.download(12));
+      await roam(lab, world, world.traffic.download(12));
     },
   },
   {
@@ -349,7 +349,7 @@ const changes: LabScenario[] = [
     relays: 0,
     async run(lab) {
       const world = await connected(lab);
-      const download = world.download(14);
+      const download = world.traffic.download(14);
       await lab.step("2 s of download", () => sleep(2000));
       await lab.step("5 s of silence", async () => {
         world.clientNetwork.cut();
@@ -371,7 +371,7 @@ const changes: LabScenario[] = [
         await world.gateway?.stop("SIGKILL");
         await world.startGateway();
       });
-      const took = await lab.step("reply", () => world.reach(CURL));
+      const took = await lab.step("reply", () => world.traffic.reach(CURL));
       lab.note(`a reply ${took.toFixed(0)} ms after the gateway was ready`);
     },
   },

@@ -2,7 +2,8 @@
 // budgets are those of issue 5 and of spec 05, section 13.6.
 
 import { setTimeout as sleep } from "node:timers/promises";
-import type { NatWorld, NatWorldOptions, RunningDownload } from "../../scripts/lab/nat-world.js";
+import type { NatWorld, NatWorldOptions } from "../../scripts/lab/nat-world.js";
+import type { RunningDownload } from "../../scripts/lab/resource-traffic.js";
 import type { ScenarioLab } from "./scenario.js";
 
 /** Milliseconds. First packet to first reply, cold, without latency; what a busy machine may add to it. */
@@ -29,7 +30,7 @@ export async function started(lab: ScenarioLab, plan: WorldPlan = {}, relayed = 
 /** As {@link started}, and curl went through. */
 export async function connected(lab: ScenarioLab, plan: WorldPlan = {}, relayed = false): Promise<NatWorld> {
   const world = await started(lab, plan, relayed);
-  await lab.step("curl", () => world.curl());
+  await lab.step("curl", () => world.traffic.curl());
   await lab.step(`path ${relayed ? "relayed" : "direct"}`, () =>
     world.waitForPath(relayed ? "relayed" : "direct", 10_000),
   );
@@ -44,7 +45,7 @@ export async function firstPacket(lab: ScenarioLab, plan: WorldPlan, relayed: bo
 /** The same in a world that is started. */
 export async function firstPacketIn(lab: ScenarioLab, world: NatWorld, relayed: boolean): Promise<void> {
   await sleep(500);
-  const took = await lab.step("first packet", () => world.ping(5000));
+  const took = await lab.step("first packet", () => world.traffic.ping(5000));
   lab.note(`first packet to first reply: ${took?.toFixed(1)} ms`);
   await lab.step(`path ${relayed ? "relayed" : "direct"}`, () =>
     world.waitForPath(relayed ? "relayed" : "direct", 10_000),
@@ -74,8 +75,8 @@ export async function roam(lab: ScenarioLab, world: NatWorld, download: RunningD
 /** The download of spec 05, section 13.6, while the client roams. */
 export async function roamingDownload(lab: ScenarioLab, relayed: boolean): Promise<void> {
   const world = await connected(lab, { others: [{}] }, relayed);
-  const expected = await world.checksum(FILE.bytes);
-  const download = world.downloadFile(FILE.bytes, FILE.rate, FILE.timeout);
+  const expected = await world.traffic.checksum(FILE.bytes);
+  const download = world.traffic.downloadFile(FILE.bytes, FILE.rate, FILE.timeout);
   await roam(lab, world, download);
   const { bytes, sha256 } = await download.done;
   lab.expect(bytes === FILE.bytes && sha256 === expected, `${bytes} bytes with the SHA-256 ${sha256}, not ${expected}`);
@@ -110,7 +111,7 @@ export async function gapDuring(
   what: string,
   action: () => Promise<void>,
 ): Promise<number> {
-  const stop = await world.pingStream();
+  const stop = await world.traffic.pingStream();
   await lab.step(what, action);
   const { longestGapMs, sent, answered } = await stop();
   lab.note(`${sent - answered} of ${sent} pings lost, longest silence ${longestGapMs} ms`);
@@ -137,7 +138,7 @@ export async function busiestRelay(world: NatWorld): Promise<number> {
 export async function badLine(lab: ScenarioLab, client: NonNullable<NatWorldOptions["client"]>): Promise<void> {
   const world = await connected(lab, { client });
   await gapDuring(lab, world, "3 s of pings", () => sleep(3000));
-  const { bytes, seconds } = await lab.step("5 s of download", () => world.download(5).done);
+  const { bytes, seconds } = await lab.step("5 s of download", () => world.traffic.download(5).done);
   lab.note(`${((bytes * 8) / seconds / 1e6).toFixed(1)} Mbit/s`);
   lab.expect(bytes > 100_000, `${bytes} bytes in ${seconds.toFixed(1)} s`);
   const [emulated] = (await world.clientNetwork.line.emulator?.statistics()) ?? [];
