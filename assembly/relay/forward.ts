@@ -69,11 +69,11 @@ import { channelOfClient, channelOfPeer, channelThatMeets, recordOfClient } from
 const FIRST_CHANNEL: u32 = 0x40;
 const LAST_CHANNEL: u32 = 0x7f;
 
-/** Datagrams per second, and at once, that the main thread is given besides STUN: data on permissions, and of channels that do not fit the tables. */
+/** Datagrams per second, and at once, that the main thread is given besides requests: data on permissions, and of channels that do not fit the tables. */
 const OTHER_RATE: f64 = 20_000;
 const OTHER_BURST: f64 = 2_000;
 /**
- * Requests and indications per second, and at once, that the main thread is given of clients that have an allocation, and of each: it renews
+ * Requests per second, and at once, that the main thread is given of clients that have an allocation, and of each: it renews
  * allocation, permissions and channels every few minutes. Who has none yet cannot keep them from it, nor can one of them the others.
  */
 const CLIENTS_RATE: f64 = 4_000;
@@ -99,6 +99,10 @@ const STUN_MAGIC_COOKIE: u32 = 0x42a41221;
 const BINDING_REQUEST: u32 = 0x0100;
 const BINDING_SUCCESS: u32 = 0x0101;
 const XOR_MAPPED_ADDRESS: u32 = 0x2000;
+/** The bits of a message's class, of an indication, and the Send indication (RFC 8656, section 11.1), likewise. */
+const CLASS_BITS: u32 = 0x1001;
+const INDICATION_CLASS: u32 = 0x1000;
+const SEND_INDICATION: u32 = 0x1600;
 /** Attributes from this type on need not be understood. */
 const COMPREHENSION_OPTIONAL: u32 = 0x8000;
 
@@ -221,6 +225,10 @@ function fromClientStun(
     drop(region, Drop.MalformedDatagram, 1);
     return;
   }
+  if (isIndication(datagram)) {
+    fromClientIndication(region, relay, socket, aux, datagram, length);
+    return;
+  }
   const isBinding = isPlainBinding(datagram, length);
   const may = isBinding
     ? spend(budgetOfSource(region, aux), BINDING_RATE, BINDING_BURST, load<f64>(region, NOW))
@@ -253,6 +261,13 @@ function fromClientStun(
   store<u32>(region, 0, OUT_OPEN);
 }
 
+/** Data for a peer whom a client has permitted; from others than clients there is none. Whatever else is indicated wants nothing done. */
+function fromClientIndication(region: u32, relay: u32, socket: u32, aux: u32, datagram: u32, length: u32): void {
+  const client = recordOfClient(relay, aux + AUX_NAME, load<u32>(region, RECEIVE_FAMILY));
+  if (client != 0 && load<u16>(datagram) == SEND_INDICATION) pushOther(region, socket, aux, datagram, length);
+  else drop(region, Drop.UnknownChannel, 1);
+}
+
 /** Whether the main thread can bear another request of this client. */
 function mayRequest(region: u32, relay: u32, aux: u32): bool {
   const now = load<f64>(region, NOW);
@@ -276,6 +291,11 @@ function isStun(datagram: u32, length: u32): bool {
   if (length < STUN_HEADER_SIZE || load<u32>(datagram, 4) != STUN_MAGIC_COOKIE) return false;
   const announced: u32 = bswap<u16>(load<u16>(datagram, 2));
   return announced == length - STUN_HEADER_SIZE && (announced & 3) == 0;
+}
+
+/** Whether a STUN message is an indication: of the two bits of its class, the lower one is set. */
+function isIndication(datagram: u32): bool {
+  return (load<u16>(datagram) & CLASS_BITS) == INDICATION_CLASS;
 }
 
 /** Whether a STUN message is a binding request all of whose attributes may be ignored. The others need the main thread. */

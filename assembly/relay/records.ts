@@ -69,7 +69,7 @@ export const OUT_BYTES = 812;
 export const OUT_OPEN = 816;
 /** u32: messages that the batch has received. */
 export const IN_MESSAGES = 820;
-/** A budget (assembly/handshake-door.ts) for what the main thread is given besides STUN. */
+/** A budget (assembly/handshake-door.ts) for what the main thread is given besides requests. */
 export const OTHER_BUDGET = 832;
 /** Others for requests of clients that have an allocation, and of strangers. */
 export const CLIENTS_BUDGET = 848;

@@ -255,9 +255,9 @@ test("binding requests are answered by the worker; other requests and data that 
 test("strangers' requests are limited together, those of clients with an allocation one by one", async () => {
   const request = Buffer.from("000300002112a4420102030405060708090a0b0c", "hex");
   const [stranger, client, greedy] = [await End.open(4), await End.open(4), await End.open(4)];
-  /** How many of so many requests reach the main thread. */
-  const heard = async (from: End, count: number) => {
-    for (let i = 0; i < count; i++) from.send(4, listenPort, request);
+  /** How many of so many messages reach the main thread. */
+  const heard = async (from: End, count: number, message = request) => {
+    for (let i = 0; i < count; i++) from.send(4, listenPort, message);
     await new Promise((resolve) => setTimeout(resolve, 50));
     return toMain.splice(0).length;
   };
@@ -270,6 +270,12 @@ test("strangers' requests are limited together, those of clients with an allocat
   const ofGreedy = await heard(greedy, 1000);
   assert.ok(ofGreedy >= 300 && ofGreedy < 600, `${ofGreedy} of one client`);
   assert.equal(await heard(client, 1), 1);
+  // Data that a client sends without a channel is data, and nothing to answer. Strangers have nobody to send it to.
+  const send = Buffer.from("001600002112a4420102030405060708090a0b0c", "hex");
+  assert.equal(await heard(client, 1000, send), 1000);
+  assert.equal(await heard(stranger, 10, send), 0);
+  const bindingIndication = Buffer.from("001100002112a4420102030405060708090a0b0c", "hex");
+  assert.equal(await heard(client, 10, bindingIndication), 0);
   // Without its allocation it is a stranger again.
   relay.closePort(ports[0]);
   await heard(stranger, 500);

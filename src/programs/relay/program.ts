@@ -263,7 +263,7 @@ class Relay implements RunningRelay {
       }
       case "allocation-created":
         if (this.#datapath?.admitClient(event.port, event.client) === false)
-          this.#log.warn("The channel table is full: a client's requests are limited as those of strangers", {
+          this.#log.warn("The channel table is full: a client is treated as a stranger", {
             allocation: event.port,
           });
         this.#log.info("Created new allocation", { allocation: event.port });
