@@ -18,6 +18,12 @@ const RELAY6 = "2001:db8::1";
 const PEER = "192.0.2.2";
 const PEER6 = "2001:db8::2";
 
+/**
+ * Each client allocates once for a trial, from a socket that it then closes. One in eleven runs with 50 clients has the luck that the kernel gives a
+ * later socket the port of one of those: a mismatch for every server (RFC 8656, section 7.2), and the client takes another port.
+ */
+const PORT_AGAIN = /^.*(error 437 \(Allocation Mismatch\)|trying allocate again 437).*\n/gm;
+
 describe("coturn's clients against wirelane relay", { skip, timeout: 180_000 }, () => {
   let lab: Lab;
   let relay: LabHost;
@@ -32,7 +38,7 @@ describe("coturn's clients against wirelane relay", { skip, timeout: 180_000 }, 
     host.spawn("turnutils_peer", ["-L", PEER, "-L", PEER6], { stdio: "ignore" });
   });
 
-  // A relay for each: the clients leave their allocations behind, and who comes by chance from the port of one of them has a mismatch (437).
+  // A relay for each: the clients leave their allocations behind.
   beforeEach(async () => {
     server = await startTurnServer("wirelane", relay, { ipv4: RELAY, ipv6: RELAY6 });
   });
@@ -54,7 +60,7 @@ describe("coturn's clients against wirelane relay", { skip, timeout: 180_000 }, 
       const { sent, received, output } = await runUclient(host, RELAY, ...args);
       assert.equal(sent, messages, output);
       assert.equal(received, messages, output);
-      assert.doesNotMatch(output, /integrity|error|wrong|fail/i);
+      assert.doesNotMatch(output.replace(PORT_AGAIN, ""), /integrity|error|wrong|fail/i);
     });
   }
 
