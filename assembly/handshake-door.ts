@@ -4,6 +4,7 @@
 
 import { Drop } from "./abi";
 import { BLOCK_SIZE, compress, keyState } from "./blake2s";
+import { fillBudget, spend } from "./budget";
 import { DOOR_CHECKS, DOOR_SEED, DOOR_STATE } from "./records";
 import { drop } from "./region";
 import {
@@ -34,20 +35,13 @@ const BURST: f64 = 1000;
 const SOURCE_RATE: f64 = 100;
 const SOURCE_BURST: f64 = 200;
 
-// A budget: | messages f64 | at f64, milliseconds |
-const BUDGET_AT: u32 = 8;
 const BUDGET_SIZE: u32 = HANDSHAKE_BUDGET_SIZE;
 const SOURCES: u32 = HANDSHAKE_SOURCES;
 
 /** Fills the budgets of a region. */
 export function initializeDoor(region: u32): void {
-  store<f64>(region, BURST, HANDSHAKE_BUDGET);
-  store<f64>(region, 0, HANDSHAKE_BUDGET + BUDGET_AT);
-  for (let i: u32 = 0; i < SOURCES; i++) {
-    const budget = region + HANDSHAKE_SOURCE_BUDGETS + i * BUDGET_SIZE;
-    store<f64>(budget, SOURCE_BURST);
-    store<f64>(budget, 0, BUDGET_AT);
-  }
+  fillBudget(region + HANDSHAKE_BUDGET, BURST);
+  for (let i: u32 = 0; i < SOURCES; i++) fillBudget(region + HANDSHAKE_SOURCE_BUDGETS + i * BUDGET_SIZE, SOURCE_BURST);
 }
 
 /** Writes the key that mac1 is checked with from now on: `key` points to 32 bytes and 32 zeros; 0 ends the checks. */
@@ -81,20 +75,6 @@ export function mayEnter(region: u32, aux: u32, message: u32): bool {
 /** The budget of the source of a message with this aux record. */
 export function budgetOfSource(region: u32, aux: u32): u32 {
   return region + HANDSHAKE_SOURCE_BUDGETS + sourceHash(load<u32>(region, DOOR), region, aux) * BUDGET_SIZE;
-}
-
-/** Takes a message out of a budget, if there is one in it. */
-export function spend(budget: u32, rate: f64, burst: f64, now: f64): bool {
-  const elapsed = max<f64>(0, now - load<f64>(budget, BUDGET_AT));
-  const left = min<f64>(burst, load<f64>(budget) + (elapsed * rate) / 1000);
-  store<f64>(budget, now, BUDGET_AT);
-  store<f64>(budget, left < 1 ? left : left - 1);
-  return left >= 1;
-}
-
-/** Puts messages back into a budget. It holds no more than at first all the same: that is looked at when the next is taken out. */
-export function repay(budget: u32, count: u32): void {
-  store<f64>(budget, load<f64>(budget) + <f64>count);
 }
 
 /** Which of the sources' budgets is that of the message with this aux record: an IPv4 address, or an IPv6 network of 64 bits. */

@@ -12,8 +12,9 @@
 // What the tables do not explain goes to the main thread: TURN's requests and indications, data on permissions.
 
 import { Drop, Exception } from "../abi";
+import { repay, spend } from "../budget";
 import { beginException, endException, QUARTER_RING, setExceptionAddresses, WHOLE_RING } from "../exceptions";
-import { budgetOfSource, repay, spend } from "../handshake-door";
+import { budgetOfSource } from "../handshake-door";
 import { CHANNEL_HEADER_SIZE, messageLength, receiveArea, trainCount, trainStep } from "../receive";
 import { drop } from "../region";
 import {

@@ -47,7 +47,7 @@ export const CHANNEL_MEETS = 68;
 export const CHANNEL_MEETING_KEY = 136;
 export const CHANNEL_CLIENT_NAME = 72;
 export const CHANNEL_PEER_NAME = 104;
-/** A client's budget (assembly/handshake-door.ts) for requests, in the record of the client itself. Only the worker has to do with it. */
+/** A client's budget (assembly/budget.ts) for requests, in the record of the client itself. Only the worker has to do with it. */
 export const CLIENT_REQUESTS = 160;
 export const CHANNEL_SIZE = 192;
 
@@ -69,7 +69,7 @@ export const OUT_BYTES = 812;
 export const OUT_OPEN = 816;
 /** u32: messages that the batch has received. */
 export const IN_MESSAGES = 820;
-/** A budget (assembly/handshake-door.ts) for what the main thread is given besides requests. */
+/** A budget (assembly/budget.ts) for what the main thread is given besides requests. */
 export const OTHER_BUDGET = 832;
 /** Others for requests of clients that have an allocation, and of strangers. */
 export const CLIENTS_BUDGET = 848;

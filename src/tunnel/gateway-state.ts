@@ -26,6 +26,7 @@ export const MAX_CLIENTS = 10_000;
 export const EARLY_PACKET_TIME: Duration = SECOND;
 /** Packets per client that wait for a grant, at most; the oldest goes. */
 export const MAX_EARLY_PACKETS = 16;
+
 /** A request for a connection. */
 export interface ConnectionRequest extends Grant {
   readonly clientId: string;
