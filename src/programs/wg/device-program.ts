@@ -8,6 +8,7 @@ import { nodeCrypto, systemRandom } from "../../system/crypto.js";
 import { SystemCallError } from "../../system/linux/errno.js";
 import { changeLink, getLink } from "../../system/linux/rtnetlink/links.js";
 import { NetlinkSocket } from "../../system/linux/rtnetlink/netlink.js";
+import { TRANSMIT_QUEUE_LENGTH } from "../../system/linux/tunnel-interface.js";
 import { ERRNO, type ErrorNumber } from "../../uapi/errno.js";
 import { socketPath, UapiServer } from "../../uapi/server.js";
 import type { DeviceChange, DeviceConfiguration } from "../../wireguard/configuration.js";
@@ -135,7 +136,7 @@ export class DeviceProgram {
     let program: DeviceProgram | undefined;
     try {
       const name = datapath.tun?.name ?? interfaceName;
-      setMtu(name, DEFAULT_MTU);
+      setUpLink(name);
       log.info(`packet engine: ${datapath.build.build} (${datapath.build.reason})`);
       for (const missing of datapath.missingFamilies) log.warn(missing);
       const dataplane = await DeviceDataplane.create(datapath, (table) => log.warn(`table full: ${table}`));
@@ -243,10 +244,12 @@ export class DeviceProgram {
   }
 }
 
-function setMtu(interfaceName: string, mtu: number): void {
+/** Whoever configures the interface may change both. */
+function setUpLink(interfaceName: string): void {
   const netlink = NetlinkSocket.open();
   try {
-    changeLink(netlink, getLink(netlink, interfaceName).index, { mtu });
+    const link = getLink(netlink, interfaceName).index;
+    changeLink(netlink, link, { mtu: DEFAULT_MTU, transmitQueueLength: TRANSMIT_QUEUE_LENGTH });
   } finally {
     netlink.close();
   }
