@@ -30,6 +30,7 @@ import {
   SESSION_CONFIRMED,
   SESSION_CONNECTION,
   SESSION_LOCAL_INDEX,
+  SESSION_STATE,
 } from "./records";
 import { connectionAt, drop, pathAt, touch } from "./region";
 import { AUX_LOCAL, AUX_NAME, NOW, RECEIVE_FAMILY, RECORD_HEADER_SIZE } from "./regions";
@@ -70,7 +71,7 @@ export function accept(region: u32, session: u32, descriptors: u32, messages: u3
   atomic.add<u64>(connection, bytes + <u64>accepted * <u64>(WIREGUARD_HEADER_SIZE + TAG_SIZE), ACTIVITY_RX_BYTES);
   atomic.add<u64>(connection, <u64>accepted, ACTIVITY_RX_PACKETS);
   touch(region, connectionSlot);
-  if (!atomic.load<u32>(session, SESSION_CONFIRMED)) confirm(region, session, connectionSlot);
+  if (!(atomic.load<u32>(session, SESSION_STATE) & SESSION_CONFIRMED)) confirm(region, session, connectionSlot);
 
   const flags = atomic.load<u32>(connection, CONNECTION_FLAGS);
   let checkedAux: u32 = 0;
@@ -88,11 +89,11 @@ export function accept(region: u32, session: u32, descriptors: u32, messages: u3
 
 /** Reports, once, that the peer has the keys of a session. */
 function confirm(region: u32, session: u32, connectionSlot: u32): void {
-  if (atomic.cmpxchg<u32>(session, 0, 1, SESSION_CONFIRMED) != 0) return;
+  if (atomic.or<u32>(session, SESSION_CONFIRMED, SESSION_STATE) & SESSION_CONFIRMED) return;
   const record = beginException(region, Exception.SessionConfirmed, connectionSlot, 0, WHOLE_RING);
   if (record == 0) {
     // Without the notice the session would never be used: the next message tries again.
-    atomic.store<u32>(session, 0, SESSION_CONFIRMED);
+    atomic.and<u32>(session, ~SESSION_CONFIRMED, SESSION_STATE);
     return;
   }
   setExceptionIndex(record, load<u32>(session, SESSION_LOCAL_INDEX));

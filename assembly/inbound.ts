@@ -29,6 +29,7 @@ import {
   postOpening,
   releaseOldest,
 } from "./jobs";
+import { lookAtConnections, lookAtRoutes, lookAtSessions } from "./look-ahead";
 import { TAG_SIZE, WIREGUARD_HEADER_SIZE } from "./outbound";
 import { closeRuns } from "./packet/coalesce";
 import {
@@ -44,7 +45,7 @@ import {
   trainCount,
   trainStep,
 } from "./receive";
-import { REJECT_AFTER_TIME, SESSION_CREATED_AT, SESSION_RECEIVE_KEY } from "./records";
+import { SESSION_RECEIVE_KEY, SESSION_RECEIVES_UNTIL } from "./records";
 import { drop, sessionAt } from "./region";
 import {
   AUX_LOCAL,
@@ -108,6 +109,7 @@ export function inbound(region: u32, family: u32, messageCount: u32, localPort: 
   const area = receiveArea(region, family);
   const messages = min<u32>(messageCount, RECEIVE_MESSAGES);
   store<u32>(region, isShared(region) && isMuch(area, messages) ? JOB_PACKETS : MAX_OPEN, OPEN_LIMIT);
+  lookAtSessions(region, area, messages);
   for (let i: u32 = 0; i < messages; i++) {
     splitMessage(
       region,
@@ -198,10 +200,7 @@ function handleTransport(region: u32, aux: u32, datagram: u32, length: u32): voi
     store<u32>(region, <u32>session, OPEN_SESSION);
     store<u32>(region, index, OPEN_INDEX);
   }
-  if (
-    counter >= REJECT_AFTER_MESSAGES ||
-    load<f64>(region, NOW) - load<f64>(session, SESSION_CREATED_AT) > REJECT_AFTER_TIME
-  ) {
+  if (counter >= REJECT_AFTER_MESSAGES || load<f64>(region, NOW) > load<f64>(session, SESSION_RECEIVES_UNTIL)) {
     drop(region, Drop.SessionExpired, 1);
     return;
   }
@@ -259,9 +258,11 @@ function openBatch(region: u32): void {
 
 /** Opens packets of several sessions. */
 function openSeveral(region: u32, count: u32): void {
+  lookAtConnections(region, region + OPEN_SESSIONS, count);
   const keys = region + OPEN_KEYS;
   for (let i: u32 = 0; i < count; i++) store<u32>(keys + 4 * i, sessionOf(region, i) + SESSION_RECEIVE_KEY);
   openMixed(count, keys, region + OPEN_DESCRIPTORS, region + SCRATCH);
+  lookAtRoutes(region, region + OPEN_DESCRIPTORS, count);
 }
 
 /** The session of a packet of the batch. */

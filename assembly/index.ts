@@ -5,14 +5,14 @@ import { AEAD_SCRATCH_SIZE } from "./aead/abi";
 import { initializeDoor } from "./handshake-door";
 import { initializeJobs } from "./jobs";
 import { initializeReceive } from "./receive";
-import { FRAME_COUNT, MEMO_FAMILY, PENDING_COUNT, RUN_COUNT, SCRATCH_SIZE } from "./regions";
+import { FRAME_COUNT, HELD_COUNT, MEMO_FAMILY, PENDING_COUNT, RUN_COUNT, SCRATCH_SIZE } from "./regions";
 import { initializeQueue } from "./transmit";
 
 export * from "./aead/exports";
 export { setMac1Key } from "./handshake-door";
 export { inbound } from "./inbound";
 export { help } from "./jobs";
-export { outbound, sealForPeer } from "./outbound";
+export { holdFrame, outboundHeld, sealForPeer } from "./outbound";
 export { prepareReceive } from "./receive";
 export { relayDatagrams } from "./relay/forward";
 export { beginRelayBatch, prepareRelayReceive, relayMessage, relayRun, splitRelayed } from "./relay/output";
@@ -30,6 +30,7 @@ export function initialize(region: u32): void {
   store<u32>(region, 0, RUN_COUNT);
   store<u32>(region, 0, PENDING_COUNT);
   store<u32>(region, 0, MEMO_FAMILY);
+  store<u32>(region, 0, HELD_COUNT);
   initializeDoor(region);
   initializeJobs(region);
   for (let family: u32 = 4; family <= 6; family += 2) {

@@ -4,8 +4,10 @@
 
 import { Drop, Exception, NONE, RouteTarget } from "./abi";
 import { beginException, endException, HALF_RING, setExceptionIndex, WHOLE_RING } from "./exceptions";
+import { heldFrame, lookAtDestinations } from "./look-ahead";
 import { destination } from "./packet/ip";
 import {
+  isSegmented,
   PLAN_FAMILY,
   PLAN_SEGMENTS,
   PLAN_STRIDE,
@@ -26,13 +28,16 @@ import {
   CONNECTION_SESSION,
   PATH_CHANNEL,
   PATH_FAMILY,
-  REJECT_AFTER_TIME,
-  SESSION_CREATED_AT,
   SESSION_LOCAL_INDEX,
   SESSION_REMOTE_INDEX,
+  SESSION_SENDS_UNTIL,
 } from "./records";
 import { connectionAt, drop, pathAt, sessionAt, touch } from "./region";
 import {
+  FRAME_PLACE,
+  HELD_COUNT,
+  HELD_FRAMES,
+  HELD_LENGTHS,
   MAX_MESSAGE_SIZE,
   PENDING_COUNT,
   QUEUE_HEAD,
@@ -59,15 +64,34 @@ export const TAG_SIZE: u32 = 16;
 /** First four bytes of a transport message. */
 export const TRANSPORT_MESSAGE: u32 = 4;
 
-/** Handles the frame of `frameLength` bytes in the TUN buffer. `now` is in milliseconds. */
-export function outbound(region: u32, frameLength: u32, now: f64): void {
-  const problem = planFrame(region, region + TUN_FRAME, frameLength);
+/**
+ * Takes note of a frame of `length` bytes, which read() put at `heldFrame` of the frames held so far. Returns whether another one may be
+ * read before `outboundHeld`: behind a large frame there is no place, and one that is to be cut may need much room in the queue.
+ */
+export function holdFrame(region: u32, length: u32): bool {
+  const held = load<u32>(region, HELD_COUNT);
+  store<u32>(region + HELD_LENGTHS + 4 * held, length);
+  store<u32>(region, held + 1, HELD_COUNT);
+  return held + 1 < <u32>HELD_FRAMES && length <= <u32>FRAME_PLACE && !isSegmented(heldFrame(region, held));
+}
+
+/** Handles the frames that are held, in the order in which they were read. `now` is in milliseconds. */
+export function outboundHeld(region: u32, now: f64): void {
+  const held = load<u32>(region, HELD_COUNT);
+  store<u32>(region, 0, HELD_COUNT);
+  lookAtDestinations(region, held);
+  for (let i: u32 = 0; i < held; i++)
+    handleFrame(region, heldFrame(region, i), load<u32>(region + HELD_LENGTHS + 4 * i), now);
+}
+
+function handleFrame(region: u32, frame: u32, length: u32, now: f64): void {
+  const problem = planFrame(region, frame, length);
   if (problem != PLANNED) {
     drop(region, <Drop>problem, 1);
     return;
   }
   const family = load<u32>(region, PLAN_FAMILY);
-  const target = lookupRoute(region, family, destination(region + TUN_FRAME + VNET_HEADER_SIZE, family));
+  const target = lookupRoute(region, family, destination(frame + VNET_HEADER_SIZE, family));
   if (target == RouteTarget.Exception) {
     pushPackets(region, Exception.RouteException, NONE);
     return;
@@ -159,7 +183,7 @@ function usableSession(region: u32, connection: u32, now: f64): u32 {
   const slot = atomic.load<u32>(connection, CONNECTION_SESSION);
   if (slot == NONE) return 0;
   const session = sessionAt(region, slot);
-  return now - load<f64>(session, SESSION_CREATED_AT) > REJECT_AFTER_TIME ? 0 : session;
+  return now > load<f64>(session, SESSION_SENDS_UNTIL) ? 0 : session;
 }
 
 /** The connection's path, or 0. */

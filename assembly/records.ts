@@ -3,7 +3,7 @@
 // is in ARCHITECTURE.md, "The packet engine"; where they lie is computed from capacities in src/engine/layout.ts.
 //
 //    page 0     the engine's static data (constants only)
-//    shared     signal | routes | session index | sessions | connections | paths | filters | filter sets | rules
+//    shared     signal | routes | session index | sessions | replay rings | connections | paths | filters | filter sets | rules
 //    slot 0     region of the main thread
 //    slot 1..n  regions of the workers
 //
@@ -66,35 +66,48 @@ export const INDEX_ENTRY_SIZE = 8;
 
 // ---- Sessions ---------------------------------------------------------------------------------------------------------------
 
-/** Bits of the replay window: counters this far behind the highest are still accepted once (spec 02, section 11.9; field notes 3). */
-export const REPLAY_WINDOW = 8192;
-/** Bits of the ring that holds the window (RFC 6479): a power of two, at least the window and one word. */
-export const REPLAY_RING_BITS = 16384;
+// What receives and what sends have a line each, so that a packet touches one of them, and the two directions, which may belong to
+// different workers, do not write to one line. With many connections every line costs a cache miss.
+//
+//    0     | connection | state | receives until | next | newest word | receive key |
+//    64    | remote index | local index | send counter | sends until | ring | - | send key |
 
 /** Bytes of a session record. */
-export const SESSION_SIZE = 2304;
-/** u32: receiver index of messages to us. */
-export const SESSION_LOCAL_INDEX = 0;
-/** u32: receiver index of messages to the peer. */
-export const SESSION_REMOTE_INDEX = 4;
+export const SESSION_SIZE = 128;
 /** u32: slot of the connection. */
-export const SESSION_CONNECTION = 8;
-/** u32, atomic: 1 once the peer is known to have the keys. */
-export const SESSION_CONFIRMED = 12;
-/** f64: when the session was made, milliseconds. */
-export const SESSION_CREATED_AT = 16;
-/** 32 bytes: key that seals. */
-export const SESSION_SEND_KEY = 32;
+export const SESSION_CONNECTION = 0;
+/** u32, atomic: the bits `SESSION_LOCKED` and `SESSION_CONFIRMED`. */
+export const SESSION_STATE = 4;
+/** f64: when the session stops receiving, milliseconds. */
+export const SESSION_RECEIVES_UNTIL = 8;
+/** u64, atomic: highest counter received, plus one. */
+export const SESSION_NEXT = 16;
+/** u64, atomic: the word of the replay window that holds the highest counter. */
+export const SESSION_NEWEST = 24;
 /** 32 bytes: key that opens. */
-export const SESSION_RECEIVE_KEY = 64;
+export const SESSION_RECEIVE_KEY = 32;
+/** u32: receiver index of messages to the peer. */
+export const SESSION_REMOTE_INDEX = 64;
+/** u32: receiver index of messages to us. */
+export const SESSION_LOCAL_INDEX = 68;
 /** u64, atomic: counter of the next message to the peer. */
-export const SESSION_SEND_COUNTER = 128;
-/** u32, atomic: guards the replay window. */
-export const SESSION_LOCK = 192;
-/** u64: highest counter received, plus one. */
-export const SESSION_NEXT = 200;
-/** The ring of the replay window: `REPLAY_RING_BITS` bits in words of u64. */
-export const SESSION_RING = 256;
+export const SESSION_SEND_COUNTER = 72;
+/** f64: when the session stops sending, milliseconds. */
+export const SESSION_SENDS_UNTIL = 80;
+/** u32: address of the ring of the replay window. */
+export const SESSION_RING = 88;
+/** 32 bytes: key that seals. */
+export const SESSION_SEND_KEY = 96;
+
+/** State: a worker moves the replay window. */
+export const SESSION_LOCKED = 1;
+/** State: the peer is known to have the keys. */
+export const SESSION_CONFIRMED = 2;
+
+/** Bits of the replay window: counters this far behind the highest are still accepted once (spec 02, section 11.9; field notes 3). */
+export const REPLAY_WINDOW = 8192;
+/** Bits of the ring that holds the window (RFC 6479): a power of two, at least the window and two words. One for each session. */
+export const REPLAY_RING_BITS = 16384;
 
 /** Sessions older than this neither send nor receive: REJECT_AFTER_TIME, milliseconds (spec 02, section 11.8). */
 export const REJECT_AFTER_TIME = 180000;

@@ -3,7 +3,7 @@
 //
 //    0          header: pointers into the tables, switches, small state
 //    SCRATCH    AEAD scratch, descriptors of packets to seal and to open
-//    TUN_FRAME  the frame that read() filled
+//    TUN_FRAME  the frames that read() filled: several small ones or a large one behind them
 //    FRAMES     list of the frames for write(); they lie in receive buffers and in MERGED
 //    RECEIVE_4, RECEIVE_6     kernel message headers and buffers for recvmmsg()
 //    TRANSMIT_4, TRANSMIT_6   kernel message headers and data for sendmmsg()
@@ -62,6 +62,11 @@ export const MEMO_TARGET = 648;
 /** u64, u64: the address. */
 export const MEMO_HIGH = 656;
 export const MEMO_LOW = 664;
+
+/** u64: nobody reads it (assembly/look-ahead.ts). */
+export const LOOKED_AT = 672;
+/** u32: frames of the TUN device that have been read and not handled. */
+export const HELD_COUNT = 680;
 
 // Packets that are in their place in a transmit queue but not sealed yet.
 /** u32: number of them. */
@@ -124,6 +129,9 @@ export const JOBS_SHARED = 1924;
 /** u32: times that the owner had to sleep until a helper was done: there is no core for helpers. */
 export const JOBS_STALLED = 1928;
 
+/** u32 each: bytes of the frames that are held. */
+export const HELD_LENGTHS = 1984;
+
 /** The same by source: budgets, 16 bytes each. */
 export const HANDSHAKE_SOURCE_BUDGETS = 2048;
 export const HANDSHAKE_SOURCES = 128;
@@ -157,13 +165,17 @@ export const SEAL_COUNTERS = SEAL_KEYS + 4 * MAX_SEAL;
 
 /** Bytes of a virtio_net_hdr, which precedes every frame of the TUN device. */
 export const VNET_HEADER_SIZE = 10;
-/** Where read() puts a frame: the packet behind the header begins at a multiple of 64. */
+/** Where read() puts the first frame: the packet behind the header begins at a multiple of 64. */
 export const TUN_FRAME = 32768 + 64 - VNET_HEADER_SIZE;
 /** Bytes of the largest frame. */
 export const TUN_FRAME_CAPACITY = VNET_HEADER_SIZE + 65535;
+/** A frame that is not larger than this, in bytes, leaves place for another one behind it. No power of two: frames would share the cache's sets. */
+export const FRAME_PLACE = 2112;
+/** Frames that there are places for. */
+export const HELD_FRAMES = 16;
 
 /** Frames for write(): u32 address, u32 length each. */
-export const FRAMES = 32768 + 65536 + 4096;
+export const FRAMES = 32768 + 65536 + 4096 + (HELD_FRAMES - 1) * FRAME_PLACE;
 
 // ---- Receiving ----------------------------------------------------------------------------------------------------------------
 
@@ -227,7 +239,7 @@ export const MERGED_FRAME_SIZE = 65536 + 256;
 export const TRANSMIT_MESSAGES = 2048;
 /** Bytes of datagrams of a transmit queue. */
 export const TRANSMIT_DATA_SIZE = 1024 * 1024;
-/** A queue with fewer messages or bytes left than these is full: any frame of the TUN device must fit in what is left. */
+/** A queue with fewer messages or bytes left than these is full: all frames that may be held must fit in what is left, the last one of any size. */
 export const TRANSMIT_RESERVE_MESSAGES = 1400;
 export const TRANSMIT_RESERVE_DATA = 256 * 1024;
 /** Most datagrams of one message: UDP_MAX_SEGMENTS. */

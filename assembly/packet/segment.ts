@@ -91,6 +91,11 @@ const UDP_SEGMENTS: u32 = 3;
 /** What `planFrame` returns for a good frame. */
 export const PLANNED: i32 = -1;
 
+/** Whether a frame is to be cut into several packets, as its virtio header says. */
+export function isSegmented(frame: u32): bool {
+  return load<u8>(frame, VNET_GSO_TYPE) != GSO_NONE;
+}
+
 /** Plans the frame of `frameLength` bytes at `frame`. Returns `PLANNED`, or the reason to drop it. */
 export function planFrame(region: u32, frame: u32, frameLength: u32): i32 {
   if (frameLength < <u32>VNET_HEADER_SIZE) return Drop.MalformedPacket;

@@ -2,7 +2,7 @@
 
 import { TABLE_LENGTHS, TABLE_VERSION } from "../records";
 import { MEMO_FAMILY, MEMO_HIGH, MEMO_LOW, MEMO_TARGET, MEMO_VERSION, ROUTES } from "../regions";
-import { addressHigh, addressLow, lookupPrefix } from "./prefix";
+import { addressHigh, addressLow, lookupPrefix, touchPrefix } from "./prefix";
 
 /**
  * Where the address at `address` in a packet is routed: a connection slot, a `RouteTarget`, or `NONE`. The last answer is
@@ -29,4 +29,17 @@ export function lookupRoute(region: u32, family: u32, address: u32): u32 {
   store<u64>(region, low, MEMO_LOW);
   store<u32>(region, target, MEMO_TARGET);
   return target;
+}
+
+/** Reads what `lookupRoute` of the same address will read, so that it is in the cache. Returns any number. */
+export function touchRoute(region: u32, family: u32, address: u32): u64 {
+  const table = load<u32>(region, ROUTES);
+  return touchPrefix(
+    table,
+    table + TABLE_LENGTHS,
+    0,
+    family,
+    addressHigh(family, address),
+    addressLow(family, address),
+  );
 }

@@ -185,17 +185,20 @@ export class WorkerLoop {
     for (let i = 0; i < DRAIN_LIMIT; i++) {
       const length = this.#tun.read();
       if (length === 0) {
+        engine.outboundHeld(now);
         this.#flushAll(now);
         return;
       }
-      engine.outbound(length, now);
       bytes += length;
+      if (engine.hold(length)) continue;
+      engine.outboundHeld(now);
       if (bytes >= FLUSH_BYTES || engine.transmitFull) {
         this.#transmitter.flush(now);
         if (this.#transmitter.blocked) return;
         bytes = 0;
       }
     }
+    engine.outboundHeld(now);
     this.#flushAll(now);
     this.#more = true;
   }

@@ -1,7 +1,7 @@
 // A thread's instance of the packet engine: packets in one direction, kernel message headers in the other. JavaScript makes one
 // call per TUN frame and per batch of datagrams and touches no packet. The work is done in assembly/.
 //
-//    read(tunReadAddress)  ─► outbound ─► sendmmsg(transmitMessagesAddress, transmitCount) ─► transmitDone
+//    read(tunReadAddress)  ─► hold, outboundHeld ─► sendmmsg(transmitMessagesAddress, transmitCount) ─► transmitDone
 //    prepareReceive ─► recvmmsg(receiveMessagesAddress) ─► inbound ─► write(frameAddress(i), frameLength(i))
 
 import type { Drop } from "../../assembly/abi.js";
@@ -13,7 +13,9 @@ import {
   EXCEPTIONS_PUSHED,
   FILTER_SETS,
   FILTERS,
+  FRAME_PLACE,
   FRAMES,
+  HELD_COUNT,
   HOST_BASE,
   JOBS_POSTED,
   JOBS_SHARED,
@@ -71,17 +73,20 @@ export const HELP_PATIENCE = 20_000;
  * (`hostBase` added), ready for system calls.
  */
 export interface WorkerEngine {
-  /** Where to read() one TUN frame to: virtio_net_hdr (10 bytes) and packet. */
+  /** Where to read() the next TUN frame to: virtio_net_hdr (10 bytes) and packet. Changes with every frame that is held. */
   readonly tunReadAddress: number;
   /** Bytes of the largest frame. */
   readonly tunReadCapacity: number;
   /**
-   * Handles the frame at `tunReadAddress`: routes, segments, seals; appends to the transmit queues, or pushes exceptions, or
-   * counts a drop. Must not be called while `transmitFull`.
-   *
-   * @param frameLength - bytes that read() returned.
+   * Takes the frame at `tunReadAddress`, of as many bytes as read() returned, to be handled later: with several small ones at hand the
+   * engine waits for memory less. Returns whether another one may be read before {@link WorkerEngine.outboundHeld}.
    */
-  outbound(frameLength: number, now: Instant): void;
+  hold(frameLength: number): boolean;
+  /**
+   * Handles the frames that are held, in their order: routes, segments, seals; appends to the transmit queues, or pushes
+   * exceptions, or counts drops. Must not be called while `transmitFull`, nor may a frame be held then.
+   */
+  outboundHeld(now: Instant): void;
   /** Appends an empty transport message for a connection; false (and counted) when it has no usable session or path. */
   sealKeepalive(connection: number, now: Instant): boolean;
   /**
@@ -105,7 +110,7 @@ export interface WorkerEngine {
   transmitDropFirst(family: AddressFamily): void;
   /** The kernel refused the first message for its UDP_SEGMENT (EIO, EINVAL): makes it as many messages as it has datagrams. */
   transmitSplitFirst(family: AddressFamily): void;
-  /** Whether one of the queues has no room for another frame: send before the next `outbound`. */
+  /** Whether one of the queues has no room for another frame: send before the next frame. */
   readonly transmitFull: boolean;
   /** Whether messages may carry several datagrams (UDP_SEGMENT); on at first. Messages that wait already stay as they are. */
   setSegmentationOffload(on: boolean): void;
@@ -216,11 +221,21 @@ export class Engine implements WorkerEngine {
   }
 
   get tunReadAddress(): number {
-    return this.#addresses.at(this.#region + TUN_FRAME);
+    return this.#addresses.at(this.#region + TUN_FRAME + FRAME_PLACE * this.#word(HELD_COUNT));
   }
 
+  hold(frameLength: number): boolean {
+    return this.#exports.holdFrame(this.#region, frameLength) !== 0;
+  }
+
+  outboundHeld(now: Instant): void {
+    this.#exports.outboundHeld(this.#region, now);
+  }
+
+  /** Handles one frame, at `tunReadAddress`, at once: `hold` and `outboundHeld`. */
   outbound(frameLength: number, now: Instant): void {
-    this.#exports.outbound(this.#region, frameLength, now);
+    this.hold(frameLength);
+    this.outboundHeld(now);
   }
 
   sealKeepalive(connection: number, now: Instant): boolean {

@@ -9,6 +9,7 @@ import {
   FILTER_SET_SIZE,
   INDEX_ENTRY_SIZE,
   PATH_SIZE,
+  REPLAY_RING_BITS,
   RULES_UNIT,
   SESSION_SIZE,
   TABLE_ENTRIES,
@@ -66,6 +67,7 @@ export interface Layout {
   readonly sessionIndexEntries: number;
   readonly sessionIndexEntryCount: number;
   readonly sessions: number;
+  readonly replayRings: number;
   readonly connections: number;
   readonly touched: number;
   readonly paths: number;
@@ -123,6 +125,7 @@ export function createLayout(capacities: Partial<EngineConfig> = {}): Layout {
   const sessionIndex = place(TABLE_SIZE);
   const sessionIndexEntries = place(INDEX_ENTRY_SIZE * sessionIndexEntryCount);
   const sessions = place(SESSION_SIZE * config.sessions);
+  const replayRings = place((REPLAY_RING_BITS / 8) * config.sessions);
   const connections = place(CONNECTION_SIZE * config.connections);
   const touched = place(4 * Math.ceil(config.connections / TOUCHED_BITS));
   const paths = place(PATH_SIZE * config.paths);
@@ -147,6 +150,7 @@ export function createLayout(capacities: Partial<EngineConfig> = {}): Layout {
     sessionIndexEntries,
     sessionIndexEntryCount,
     sessions,
+    replayRings,
     connections,
     touched,
     paths,

@@ -12,7 +12,8 @@ import { type SharedMemory, type WebAssemblyModule, webAssembly } from "./webass
  */
 export interface EngineExports {
   initialize(region: number): void;
-  outbound(region: number, frameLength: number, now: number): void;
+  holdFrame(region: number, frameLength: number): number;
+  outboundHeld(region: number, now: number): void;
   sealForPeer(region: number, connection: number, length: number, now: number): number;
   transmitReady(region: number, family: number): number;
   transmitMessages(region: number, family: number): number;

@@ -16,14 +16,19 @@ import {
   CONNECTION_SESSION,
   CONNECTION_SIZE,
   PATH_SIZE,
+  REJECT_AFTER_TIME,
+  REPLAY_RING_BITS,
   SESSION_CONFIRMED,
   SESSION_CONNECTION,
-  SESSION_CREATED_AT,
   SESSION_LOCAL_INDEX,
   SESSION_RECEIVE_KEY,
+  SESSION_RECEIVES_UNTIL,
   SESSION_REMOTE_INDEX,
+  SESSION_RING,
   SESSION_SEND_KEY,
+  SESSION_SENDS_UNTIL,
   SESSION_SIZE,
+  SESSION_STATE,
   TABLE_LENGTHS,
 } from "../../assembly/records.js";
 import { COUNTERS, SCRATCH } from "../../assembly/regions.js";
@@ -242,8 +247,10 @@ export class Tables {
     this.#view.setUint32(address + SESSION_LOCAL_INDEX, keys.localIndex, true);
     this.#view.setUint32(address + SESSION_REMOTE_INDEX, keys.remoteIndex, true);
     this.#view.setUint32(address + SESSION_CONNECTION, keys.connection, true);
-    this.#view.setUint32(address + SESSION_CONFIRMED, keys.confirmed ? 1 : 0, true);
-    this.#view.setFloat64(address + SESSION_CREATED_AT, keys.createdAt, true);
+    this.#view.setUint32(address + SESSION_STATE, keys.confirmed ? SESSION_CONFIRMED : 0, true);
+    this.#view.setFloat64(address + SESSION_RECEIVES_UNTIL, keys.createdAt + REJECT_AFTER_TIME, true);
+    this.#view.setFloat64(address + SESSION_SENDS_UNTIL, keys.createdAt + REJECT_AFTER_TIME, true);
+    this.#view.setUint32(address + SESSION_RING, this.#layout.replayRings + (REPLAY_RING_BITS / 8) * slot, true);
     this.#bytes.set(keys.sendKey, address + SESSION_SEND_KEY);
     this.#bytes.set(keys.receiveKey, address + SESSION_RECEIVE_KEY);
     this.#exports.insertSession(this.#layout.sessionIndex, keys.localIndex, slot);

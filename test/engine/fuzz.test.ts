@@ -9,6 +9,7 @@ import {
   HANDSHAKE_BUDGET_SIZE,
   HANDSHAKE_SOURCE_BUDGETS,
   HANDSHAKE_SOURCES,
+  HELD_LENGTHS,
   JOBS_POSTED,
   JOBS_STALLED,
   MAX_RUNS,
@@ -85,7 +86,7 @@ async function guardedPeer() {
   );
   for (const [from, to] of [
     [RUNS + RUN_SIZE * MAX_RUNS, JOBS_POSTED],
-    [JOBS_STALLED + 4, HANDSHAKE_SOURCE_BUDGETS],
+    [JOBS_STALLED + 4, HELD_LENGTHS],
     [HANDSHAKE_SOURCE_BUDGETS + HANDSHAKE_BUDGET_SIZE * HANDSHAKE_SOURCES, SCRATCH],
     [TUN_FRAME + TUN_FRAME_CAPACITY, FRAMES],
     [RECEIVE_4 + RECEIVE_AREA_SIZE - 4096, RECEIVE_4 + RECEIVE_AREA_SIZE],
@@ -164,18 +165,24 @@ test("50 000 frames at the TUN entry", async () => {
   );
   let exceptions = 0;
   assertProperty(
-    fc.property(fc.array(frames, { minLength: 50, maxLength: 50 }), fc.boolean(), (list, offload) => {
-      peer.engine.setSegmentationOffload(offload);
-      for (const frame of list) {
-        const before = total(peer.drops()) + peer.tables.activity(connection).txPackets;
-        peer.outbound(frame);
-        const handled = total(peer.drops()) + peer.tables.activity(connection).txPackets - before;
-        const pushed = peer.exceptions().length;
-        exceptions += pushed;
-        assert.ok(handled + pushed > 0, "a frame vanished");
-      }
-      for (const datagram of peer.sendDatagrams(4)) openMessage(KEY_B_TO_A, datagram);
-    }),
+    fc.property(
+      fc.array(frames, { minLength: 50, maxLength: 50 }),
+      fc.boolean(),
+      fc.boolean(),
+      (list, offload, held) => {
+        peer.engine.setSegmentationOffload(offload);
+        const together = held ? 5 : 1;
+        for (let i = 0; i < list.length; i += together) {
+          const before = total(peer.drops()) + peer.tables.activity(connection).txPackets;
+          peer.outboundTogether(list.slice(i, i + together));
+          const handled = total(peer.drops()) + peer.tables.activity(connection).txPackets - before;
+          const pushed = peer.exceptions().length;
+          exceptions += pushed;
+          assert.ok(handled + pushed >= together, "a frame vanished");
+        }
+        for (const datagram of peer.sendDatagrams(4)) openMessage(KEY_B_TO_A, datagram);
+      },
+    ),
     { numRuns: 1000, seed: 3 },
   );
   assert.ok(exceptions > 100);

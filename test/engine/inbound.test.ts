@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { SESSION_RECEIVE_KEY } from "../../assembly/records.js";
 import { IpPrefix, type SocketAddress } from "../../src/base/address.js";
 import { concatBytes, toHex, viewOf } from "../../src/base/bytes.js";
 import { Exception } from "../../src/engine/index.js";
@@ -306,7 +307,8 @@ test("a removed session is unknown at once; its keys are wiped when no worker ca
     peer.exceptions().map(({ reason }) => reason),
     [Exception.UnknownIndex],
   );
-  const key = () => peer.bytes.slice(peer.layout.sessions + 64, peer.layout.sessions + 96);
+  const key = () =>
+    peer.bytes.slice(peer.layout.sessions + SESSION_RECEIVE_KEY, peer.layout.sessions + SESSION_RECEIVE_KEY + 32);
   peer.tables.reclaim();
   peer.tables.reclaim();
   assert.deepEqual(key(), KEY_A_TO_B);

@@ -2,6 +2,8 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { SESSION_SEND_COUNTER } from "../../assembly/records.js";
+import { TRANSMIT_MESSAGES, TRANSMIT_RESERVE_MESSAGES } from "../../assembly/regions.js";
 import { IpPrefix } from "../../src/base/address.js";
 import { viewOf } from "../../src/base/bytes.js";
 import { Exception } from "../../src/engine/index.js";
@@ -220,7 +222,7 @@ test("a queue of many single messages is full before its message headers run out
   const { peer } = await sender();
   peer.engine.setSegmentationOffload(false);
   while (!peer.engine.transmitFull) peer.outbound(packet(100));
-  assert.equal(peer.engine.transmitCount(4), 2048 - 1400 + 1);
+  assert.equal(peer.engine.transmitCount(4), TRANSMIT_MESSAGES - TRANSMIT_RESERVE_MESSAGES + 1);
 });
 
 test("the smallest segments that the kernel makes fit into a queue that is not full", async () => {
@@ -252,7 +254,7 @@ test("a packet that makes a datagram of more than 65507 bytes is too large", asy
 
 test("counters are 64 bits and end at REJECT_AFTER_MESSAGES; new keys are wanted from 2^60 on", async () => {
   const { peer, first } = await sender();
-  const counterAddress = peer.layout.sessions + 128;
+  const counterAddress = peer.layout.sessions + SESSION_SEND_COUNTER;
   const setCounter = (value: bigint) => peer.view.setBigUint64(counterAddress, value, true);
   const sendOne = () => {
     peer.outbound(packet(100));

@@ -92,6 +92,15 @@ export class EnginePeer {
     this.engine.outbound(frame.length, now);
   }
 
+  /** Reads frames as a worker does that finds all of them waiting: small ones are held. */
+  outboundTogether(frames: readonly Uint8Array[], now: Instant = 0): void {
+    for (const frame of frames) {
+      this.bytes.set(frame, this.engine.tunReadAddress);
+      if (!this.engine.hold(frame.length)) this.engine.outboundHeld(now);
+    }
+    this.engine.outboundHeld(now);
+  }
+
   /** The messages that wait in a transmit queue. They stay there. */
   waiting(family: AddressFamily): SentMessage[] {
     const count = this.engine.transmitCount(family);

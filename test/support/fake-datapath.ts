@@ -30,7 +30,6 @@ export function fakeFrame(id: number, family: AddressFamily, segments = 1, lengt
 /** Turns frames into messages and messages into frames, remembering everything. */
 export class FakeEngine implements WorkerEngine {
   readonly memory = new Uint8Array(MEMORY_SIZE);
-  readonly tunReadAddress = TUN_READ;
   readonly tunReadCapacity = 10 + 65535;
   readonly receiveCapacity: number = 4;
   /** Messages per family that make the queue full. */
@@ -43,15 +42,35 @@ export class FakeEngine implements WorkerEngine {
   tunOffloads: TunOffloads | undefined;
   quiescent = false;
   exceptions = 0;
-  /** The headers of frames as `outbound` saw them. */
+  /** The headers of frames as `outboundHeld` saw them. */
   readonly headers: string[] = [];
+  /** Frames of at most 2048 bytes that may be held. */
+  heldLimit = 2;
+  /** Lengths of those that are. */
+  readonly #held: number[] = [];
   #frames: { address: number; length: number }[] = [];
 
-  outbound(frameLength: number): void {
-    const [id = 0, family = 0, segments = 0] = this.memory.subarray(TUN_READ + 10, TUN_READ + 13);
-    this.log.push(`outbound ${id} ${frameLength}`);
-    this.headers.push(this.memory.subarray(TUN_READ, TUN_READ + 10).join(" "));
-    this.queues[family === 6 ? 6 : 4].push({ id, segments });
+  get tunReadAddress(): number {
+    return this.#heldAddress(this.#held.length);
+  }
+
+  hold(frameLength: number): boolean {
+    this.#held.push(frameLength);
+    return this.#held.length < this.heldLimit && frameLength <= 2048;
+  }
+
+  outboundHeld(): void {
+    for (const [i, frameLength] of this.#held.splice(0).entries()) {
+      const frame = this.memory.subarray(this.#heldAddress(i));
+      const [id = 0, family = 0, segments = 0] = frame.subarray(10, 13);
+      this.log.push(`outbound ${id} ${frameLength}`);
+      this.headers.push(frame.subarray(0, 10).join(" "));
+      this.queues[family === 6 ? 6 : 4].push({ id, segments });
+    }
+  }
+
+  #heldAddress(i: number): number {
+    return TUN_READ + 2048 * i;
   }
 
   sealKeepalive(connection: number): boolean {
