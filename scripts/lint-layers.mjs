@@ -1,5 +1,6 @@
 // Checks the layering of ARCHITECTURE.md: a folder of src/ imports only the folders listed for it, and the sans-IO folders
-// import no `node:` module and touch no clock, timer or global randomness. Prints one line per violation; exits 1 if any.
+// import no `node:` module and touch no clock, timer or global randomness. Benchmarks import no tests: these may change for their own reasons,
+// figures should not. Prints one line per violation; exits 1 if any.
 
 import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
@@ -53,6 +54,21 @@ function withoutComments(text) {
     .replace(/(^|[^:"'`])\/\/[^\n]*/g, "$1");
 }
 
+/** What the code of `file` imports: names of modules, or paths from the project's root, in parts. */
+function* importsOf(file, code) {
+  for (const match of code.matchAll(/(?:from|import)\s*\(?\s*["']([^"']+)["']/g)) {
+    const specifier = match[1];
+    const line = code.slice(0, match.index).split("\n").length;
+    const target = specifier.startsWith(".") ? relative(root, resolve(dirname(file), specifier)).split("/") : undefined;
+    yield { specifier, line, target };
+  }
+}
+
+for (const file of sources(join(root, "bench"))) {
+  for (const { line, target } of importsOf(file, withoutComments(readFileSync(file, "utf8"))))
+    if (target?.[0] === "test") violations.push(`${relative(root, file)}:${line}: bench must not import test`);
+}
+
 for (const file of sources(join(root, "src"))) {
   const name = relative(root, file);
   const folder = relative(join(root, "src"), file).split("/")[0];
@@ -63,16 +79,12 @@ for (const file of sources(join(root, "src"))) {
   }
   const code = withoutComments(readFileSync(file, "utf8"));
   const lines = code.split("\n");
-  const importPattern = /(?:from|import)\s*\(?\s*["']([^"']+)["']/g;
-  for (const match of code.matchAll(importPattern)) {
-    const specifier = match[1];
-    const line = code.slice(0, match.index).split("\n").length;
+  for (const { specifier, line, target } of importsOf(file, code)) {
     if (specifier.startsWith("node:")) {
       if (sansIo.has(folder)) violations.push(`${name}:${line}: sans-IO layer ${folder} imports ${specifier}`);
       continue;
     }
-    if (!specifier.startsWith(".")) continue;
-    const target = relative(root, resolve(dirname(file), specifier)).split("/");
+    if (target === undefined) continue;
     const layer = target[0] === "src" ? target[1] : target[0];
     if (layer === folder || layer === "base" || allowed.includes(layer) || allowed.includes("*")) continue;
     violations.push(`${name}:${line}: ${folder} must not import ${layer}`);

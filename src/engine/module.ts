@@ -53,6 +53,9 @@ export type EngineBuild = (typeof ENGINE_BUILDS)[number];
 export interface AeadExports {
   sealPackets(count: number, key: number, firstCounter: bigint, descriptors: number, scratch: number): void;
   openPackets(count: number, key: number, descriptors: number, scratch: number): void;
+  checksumSum(address: number, length: number, initial: bigint): bigint;
+  checksumFold(sum: bigint): number;
+  copyBytes(destination: number, source: number, length: number): void;
 }
 
 /** V8 12 (Node 22) merges no vectors that a loop carries in locals; later ones do, which is faster (scripts/generate-aead.mjs). */

@@ -1,13 +1,11 @@
 // The primitives of src/base/crypto.ts and cryptographic randomness from node:crypto.
 
-import {
+import crypto, {
   createCipheriv,
   createDecipheriv,
   createHash,
-  createHmac,
   createPrivateKey,
   createPublicKey,
-  createSecretKey,
   diffieHellman,
   type KeyObject,
   randomBytes,
@@ -15,6 +13,7 @@ import {
 import { concatBytes } from "../base/bytes.js";
 import type { Crypto } from "../base/crypto.js";
 import type { Random } from "../base/random.js";
+import { type Digest, hmac } from "./hmac.js";
 
 /** Length of a Poly1305 tag in bytes (RFC 8439, section 2.5). */
 const TAG_LENGTH = 16;
@@ -52,6 +51,15 @@ function accepts(importKey: KeyImport): boolean {
 function base64Url(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("base64url");
 }
+
+/** In one call, which takes two thirds of the time of an object and its methods; those are for Node before 20.12, which has no such call. */
+function digestBy(algorithm: string): Digest {
+  return "hash" in crypto
+    ? (bytes) => new Uint8Array(crypto.hash(algorithm, bytes, "buffer"))
+    : (bytes) => new Uint8Array(createHash(algorithm).update(bytes).digest());
+}
+
+const sha1 = digestBy("sha1");
 
 /** {@link Crypto} by OpenSSL. */
 export const nodeCrypto: Crypto = {
@@ -96,18 +104,9 @@ export const nodeCrypto: Crypto = {
     return new Uint8Array(plaintext);
   },
 
-  hmacSha1(key, message) {
-    // Node 24 finds out by an exception that bytes are no key object: four times as slow as with one.
-    return new Uint8Array(createHmac("sha1", createSecretKey(key)).update(message).digest());
-  },
-
-  md5(message) {
-    return new Uint8Array(createHash("md5").update(message).digest());
-  },
-
-  sha256(message) {
-    return new Uint8Array(createHash("sha256").update(message).digest());
-  },
+  hmacSha1: (key, message) => hmac(sha1, key, message),
+  md5: digestBy("md5"),
+  sha256: digestBy("sha256"),
 };
 
 /** {@link Random} from the operating system's generator. */

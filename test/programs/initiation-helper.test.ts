@@ -1,11 +1,14 @@
 // The thread that opens initiations, for real.
 
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { readdirSync, readFileSync } from "node:fs";
 import { getPriority } from "node:os";
 import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { BroadcastChannel } from "node:worker_threads";
 import { SocketAddress } from "../../src/base/address.js";
-import { InitiationHelper } from "../../src/programs/wg/initiation-helper.js";
+import { BATCH_TIME_LIMIT, InitiationHelper } from "../../src/programs/wg/initiation-helper.js";
 import { nodeCrypto, systemRandom } from "../../src/system/crypto.js";
 import { LocalIdentity } from "../../src/wireguard/identity.js";
 import { InitiationBlock } from "../../src/wireguard/initiation-block.js";
@@ -36,6 +39,9 @@ function batchOf(id: number, size: number): { batch: InitiationBatch; initiators
   });
   return { batch: { id, identity, initiations }, initiators: initiators.map(({ publicKey }) => publicKey) };
 }
+
+/** Hangs with batches of one. Not to be imported here: it would make this thread nice. */
+const HANGING_TASK = fileURLToPath(new URL("../support/hanging-initiation-task.js", import.meta.url));
 
 /** The niceness of each thread of this process (proc(5): field 19 of stat; fields count from behind the name in parentheses). */
 const threads = () =>
@@ -94,4 +100,39 @@ test("a helper that is stopped ends what is being computed without a report", as
   await helper.stop();
   const results = await answer;
   assert.ok(results === undefined || results.every((result) => typeof result !== "object"));
+});
+
+test("a thread that hangs is ended after a while; its batches have failed, and others are opened by another", {
+  timeout: 20_000,
+}, async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const errors: unknown[] = [];
+  const helper = new InitiationHelper((error) => errors.push(error), { taskModule: HANGING_TASK });
+  t.after(() => helper.stop());
+  const own = getPriority();
+  const helperThreads = () => threads().filter((niceness) => niceness !== own).length;
+  const channel = new BroadcastChannel("hanging-initiation-task");
+  const hanging = once(channel, "message");
+  const failing = [1, BATCH_SIZE].map((size, i) => helper.open(batchOf(i, size).batch));
+  await hanging;
+  channel.close();
+  assert.equal(helperThreads(), 1);
+  t.mock.timers.tick(BATCH_TIME_LIMIT - 1);
+  assert.deepEqual(errors, []);
+  t.mock.timers.tick(1);
+  assert.equal(helper.hasRoom, false, "what may still be written to is in nobody's hands");
+  assert.deepEqual(await Promise.all(failing), [undefined, undefined]);
+  assert.deepEqual(errors.map(String), ["Error: no answer within 5 s"]);
+  assert.equal(helperThreads(), 0);
+
+  const answers = Array.from({ length: MAX_BATCHES }, (_, i) => helper.open(batchOf(2 + i, BATCH_SIZE).batch));
+  for (const results of await Promise.all(answers)) {
+    assert.equal(results?.length, BATCH_SIZE);
+    for (const result of results) assert.equal(typeof result, "object");
+  }
+  t.mock.timers.tick(BATCH_TIME_LIMIT);
+  assert.equal(helperThreads(), 1, "what has been answered is not late");
+  assert.equal(helper.hasRoom, true);
+  await helper.stop();
+  assert.equal(errors.length, 1);
 });

@@ -69,6 +69,15 @@ test("spec 03, 8.3.33: --otlp-grpc-endpoint takes an address or a name with a po
   }
 });
 
+test("a listen port that is taken is an error that names the port and the option that chooses another", async (t) => {
+  const port = String((await open(t, "0.0.0.0")).address().port);
+  // Above all listen ports.
+  const ports = { LOWEST_PORT: "65535", HIGHEST_PORT: "65535", HEALTH_CHECK_ADDR: "127.0.0.1:0" };
+  const { status, output } = run(["--public-ip4-addr", "127.0.0.1", "--listen-port", port], ports);
+  assert.equal(status, 1);
+  assert.match(output, new RegExp(`:${port}: EADDRINUSE, .*--listen-port or LISTEN_PORT`));
+});
+
 for (const [title, end] of [
   ["a second SIGTERM ends the process", (relay, _client) => relay.signal("SIGTERM")],
   [

@@ -1,14 +1,13 @@
-// The packet engine's AEAD and checksum as tests and benchmarks see them: the module over a shared memory of its own, and
+// The packet engine's AEAD and checksum as tests see them: the module over a shared memory of its own, and
 // functions that take addresses in it.
 
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { setFlagsFromString } from "node:v8";
+import type { AeadExports as CommonExports } from "../../src/engine/module.js";
 
-/** The exports of assembly/aead/exports.ts. Addresses and lengths are bytes; see there for the contracts. */
-export interface AeadExports {
-  sealPackets(count: number, key: number, firstCounter: bigint, descriptors: number, scratch: number): void;
-  openPackets(count: number, key: number, descriptors: number, scratch: number): void;
+/** The exports of assembly/aead/exports.ts, all of them. Addresses and lengths are bytes; see there for the contracts. */
+export interface AeadExports extends CommonExports {
   sealMixed(count: number, keys: number, counters: number, descriptors: number, scratch: number): void;
   openMixed(count: number, keys: number, descriptors: number, scratch: number): void;
   sealMessage(
@@ -36,9 +35,6 @@ export interface AeadExports {
     scratch: number,
   ): number;
   poly1305Tag(oneTimeKey: number, message: number, length: number, tag: number, scratch: number): void;
-  checksumSum(address: number, length: number, initial: bigint): bigint;
-  checksumFold(sum: bigint): number;
-  copyBytes(destination: number, source: number, length: number): void;
 }
 
 /** The part of the WebAssembly interface used here, which neither ES2023 nor Node's types declare. */

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { SocketAddress } from "../../src/base/address.js";
+import type { Crypto } from "../../src/base/crypto.js";
 import type { Transmit } from "../../src/base/state-machine.js";
 import { SECOND } from "../../src/base/time.js";
 import { ErrorCodeAttribute, Nonce } from "../../src/stun/attributes.js";
@@ -19,12 +20,12 @@ const SERVER: SocketAddress = at("198.51.100.1:3478");
 const ALLOCATE: TurnRequest = { type: "allocate" };
 const BINDING: TurnRequest = { type: "binding" };
 
-function transactionsWithWire(): { it: Transactions; takeSent: () => StunMessage[] } {
+function transactionsWithWire(crypto: Crypto = nodeCrypto): { it: Transactions; takeSent: () => StunMessage[] } {
   const sent: Transmit[] = [];
   const it = new Transactions({
     credentials: { username: "alice", password: "secret", realm: "example" },
     random: seededRandom(1),
-    crypto: nodeCrypto,
+    crypto,
     software: "test",
     transmit: (transmit) => sent.push(transmit),
   });
@@ -77,4 +78,19 @@ test("what is forgotten while a request is given up is neither repeated nor give
   );
   assert.equal(it.isWaitingFor("allocate", "refresh"), false);
   assert.equal(it.isWaitingFor("binding"), true);
+});
+
+test("when it is closed nothing waits any more, and of the key nothing is left", () => {
+  const keys: Uint8Array[] = [];
+  const md5 = (message: Uint8Array) => {
+    const key = nodeCrypto.md5(message);
+    keys.push(key);
+    return key;
+  };
+  const { it } = transactionsWithWire({ ...nodeCrypto, md5 });
+  it.send(ALLOCATE, SERVER, 0);
+  assert.deepEqual(keys, [nodeCrypto.md5(new TextEncoder().encode("alice:example:secret"))]);
+  it.close();
+  assert.equal(it.isWaitingFor("allocate"), false);
+  assert.deepEqual(keys, [new Uint8Array(16)]);
 });

@@ -44,6 +44,8 @@ const STATISTICS_INTERVAL: Duration = 10 * SECOND;
 const CONTROL_NICENESS = 5;
 /** Greatest nice value (setpriority(2)). */
 const MAX_NICENESS = 19;
+/** What bind(2) says of a port that cannot be had. */
+const PORT_ERRORS: ReadonlySet<number> = new Set([Errno.EADDRINUSE, Errno.EACCES]);
 /** How often a relay that is leaving looks whether it may go. */
 const LEAVING_INTERVAL: Duration = 100;
 
@@ -159,8 +161,12 @@ class Relay implements RunningRelay {
     // Of this thread alone: the worker has begun with the priority of the process, and goes first when there are not enough processors. Requests
     // may wait, what is relayed may not, and who sends requests only to keep the relay busy takes from others' requests and not from their data.
     setPriority(Math.min(MAX_NICENESS, getPriority() + CONTROL_NICENESS));
-    if (publicIpv4 !== undefined) datapath.listen(4, listenPort);
-    if (publicIpv6 !== undefined) datapath.listen(6, listenPort);
+    try {
+      if (publicIpv4 !== undefined) datapath.listen(4, listenPort);
+      if (publicIpv6 !== undefined) datapath.listen(6, listenPort);
+    } catch (error) {
+      throw withPortAdvice(error);
+    }
     this.#log.info(`Listening for incoming traffic on UDP port ${listenPort}`);
     this.#reportThroughput();
   }
@@ -321,4 +327,10 @@ class Relay implements RunningRelay {
     const channels = this.#server.channels;
     this.#log.info(`Allocations = ${this.#server.allocations} Channels = ${channels} Throughput = ${throughput}`);
   }
+}
+
+/** What is wrong with the port of the command line can be helped there: it is taken, or only root may have it. */
+function withPortAdvice(error: unknown): unknown {
+  if (!(error instanceof SystemCallError) || !PORT_ERRORS.has(error.errno)) return error;
+  return new SystemCallError(error.call, error.errno, "--listen-port or LISTEN_PORT chooses another port");
 }

@@ -3,6 +3,8 @@
 
 import { fileURLToPath } from "node:url";
 import { Piscina } from "piscina";
+import type { Duration } from "../../base/time.js";
+import { REKEY_TIMEOUT } from "../../wireguard/constants.js";
 import { type BatchResult, InitiationBlock } from "../../wireguard/initiation-block.js";
 import { type InitiationBatch, MAX_BATCHES } from "../../wireguard/initiation-queue.js";
 import type { InitiationTask } from "./initiation-task.js";
@@ -12,17 +14,33 @@ const TASK_MODULE = fileURLToPath(new URL("./initiation-task.js", import.meta.ur
 /** How long the thread waits for further batches, in milliseconds. */
 const IDLE_TIMEOUT = 30_000;
 
+/**
+ * How long a batch may take, in milliseconds; one takes 2. After REKEY_TIMEOUT initiators begin again and want no answers to what they sent before, so
+ * that a thread which takes longer is of no use, even if it should only be short of a core.
+ */
+export const BATCH_TIME_LIMIT: Duration = REKEY_TIMEOUT;
+
+/** What may be chosen. */
+export interface InitiationHelperOptions {
+  /** File whose default export is the thread's task. */
+  readonly taskModule?: string;
+}
+
 /** See the head of this file. */
 export class InitiationHelper {
   readonly #onError: (error: unknown) => void;
+  readonly #taskModule: string;
   readonly #blocks = Array.from({ length: MAX_BATCHES }, () => new InitiationBlock());
   readonly #free = [...this.#blocks];
   #threads: Piscina<InitiationTask, void> | undefined;
+  /** Resolves when all threads that were ended have. */
+  #ending: Promise<unknown> = Promise.resolve();
   #stopped = false;
 
   /** @param onError is told why a batch was not computed. */
-  constructor(onError: (error: unknown) => void) {
+  constructor(onError: (error: unknown) => void, options: InitiationHelperOptions = {}) {
     this.#onError = onError;
+    this.#taskModule = options.taskModule ?? TASK_MODULE;
   }
 
   /** Whether it can take a batch: one whose key has changed occupies its place until it is done, although the device has forgotten it. */
@@ -35,13 +53,17 @@ export class InitiationHelper {
     const block = this.#free.pop();
     if (block === undefined) throw new RangeError("no room for a batch");
     const { length: count } = batch.initiations;
+    let threads: Piscina<InitiationTask, void> | undefined;
     try {
       block.write(batch);
-      this.#threads ??= this.#start();
-      await this.#threads.run({ memory: block.memory, count });
+      threads = this.#threads ??= this.#start();
+      await this.#withinLimit(threads, threads.run({ memory: block.memory, count }));
       return batch.initiations.map((_, i) => block.read(i));
     } catch (error) {
-      if (!this.#stopped) this.#onError(error);
+      // Whoever ended the thread has told why.
+      if (this.#threads === threads) this.#onError(error);
+      // Until it has ended it may write: not into the next batch.
+      await this.#ending;
       return undefined;
     } finally {
       block.wipe();
@@ -58,12 +80,36 @@ export class InitiationHelper {
   async stop(): Promise<void> {
     this.#stopped = true;
     this.wipe();
-    await this.#threads?.destroy();
+    await this.#end();
+  }
+
+  /**
+   * Ends the thread when it takes too long for a task. A signal to Piscina would do so too, but a thread whose task has one gets no second task, and no
+   * other thread starts for what waits.
+   */
+  async #withinLimit(threads: Piscina<InitiationTask, void>, task: Promise<void>): Promise<void> {
+    const limit = setTimeout(() => {
+      if (this.#threads !== threads) return;
+      this.#onError(new Error(`no answer within ${BATCH_TIME_LIMIT / 1000} s`));
+      void this.#end();
+    }, BATCH_TIME_LIMIT);
+    try {
+      await task;
+    } finally {
+      clearTimeout(limit);
+    }
+  }
+
+  /** Ends the thread, and all batches in it with errors; the next batch starts another. */
+  #end(): Promise<unknown> {
+    this.#ending = Promise.all([this.#ending, this.#threads?.destroy()]);
+    this.#threads = undefined;
+    return this.#ending;
   }
 
   #start(): Piscina<InitiationTask, void> {
     const threads = new Piscina<InitiationTask, void>({
-      filename: TASK_MODULE,
+      filename: this.#taskModule,
       minThreads: 0,
       maxThreads: 1,
       // The next batch is there when one is done.
