@@ -65,16 +65,24 @@ const polyR = (i) => 4 * i;
 const polyS = (i) => 28 + 4 * i;
 const polyH = (i) => 48 + 8 * i;
 
-/** The limbs of r and of h, loaded from the state that group `g` of the kernel's descriptor names. */
-const polyBegin = (g) => [
-  `const text${g} = load<u32>(job, POLY_TEXTS + ${4 * g});`,
-  `const state${g} = load<u32>(job, POLY_TARGETS + ${4 * g});`,
+/** The limbs of r and of h, loaded from the state of group `g`. */
+const polyLoad = (g) => [
   ...range(4).map((i) => `const r${i}_${g} = <u64>load<u32>(state${g}, ${polyR(i)});`),
   ...[1, 2, 3].map((i) => `const s${i}_${g} = <u64>load<u32>(state${g}, ${polyS(i)});`),
   ...range(4).map((i) => `let h${i}_${g} = load<u64>(state${g}, ${polyH(i)});`),
 ];
 
-/** h = (h + block) * r, for the block at `offset` of the group's text. */
+/** The same, of the state that group `g` of the kernel's descriptor names. */
+const polyBegin = (g) => [
+  `const text${g} = load<u32>(job, POLY_TEXTS + ${4 * g});`,
+  `const state${g} = load<u32>(job, POLY_TARGETS + ${4 * g});`,
+  ...polyLoad(g),
+];
+
+/**
+ * h = (h + block) * r, for the block at `offset` of the group's text. A limb of the result is cut off a sum before the sum's
+ * upper half is carried on: that half may then be made in the sum's own register.
+ */
 const polyBlock = (g, offset) => {
   const id = `${g}_${offset}`;
   const product = (i, factor) => `t${i}_${id} * ${factor}_${g}`;
@@ -83,28 +91,59 @@ const polyBlock = (g, offset) => {
     ...terms.slice(1).map((term) => `${name}_${id} += ${term};`),
   ];
   const carry = (name) => `(${name}_${id} >> 32)`;
+  const limb = (i) => `h${i}_${g} = d${i}_${id} & 0xffffffff;`;
   return [
     ...range(4).map((i) => {
-      const bit = i === 3 ? " + HIGH_BIT" : "";
+      const bit = i === 3 ? " + highBit" : "";
       return `const t${i}_${id} = h${i}_${g} + <u64>load<u32>(text${g}, ${offset + 4 * i})${bit};`;
     }),
-    // What is known last (h0, of the block before; the carry) comes in third: then two products are still to be added,
-    // which is the order that V8 turns into the shortest chain.
-    ...sum("d0", [product(1, "s3"), product(0, "r0"), product(2, "s2"), product(3, "s1")]),
-    ...sum("d1", [product(1, "r0"), product(2, "s3"), carry("d0"), product(3, "s2"), product(0, "r1")]),
-    ...sum("d2", [product(0, "r2"), product(1, "r1"), product(2, "r0"), product(3, "s3"), carry("d1")]),
-    ...sum("d3", [product(0, "r3"), product(1, "r2"), product(2, "r1"), product(3, "r0"), carry("d2")]),
-    `h0_${g} = (d0_${id} & 0xffffffff) + 5 * (d3_${id} >> 34);`,
-    `h1_${g} = d1_${id} & 0xffffffff;`,
-    `h2_${g} = d2_${id} & 0xffffffff;`,
-    `h3_${g} = d3_${id} & 0x3ffffffff;`,
+    // What is known last (t0, from the carry of the block before; the carry) comes last.
+    ...sum("d0", [product(1, "s3"), product(2, "s2"), product(3, "s1"), product(0, "r0")]),
+    limb(0),
+    ...sum("d1", [product(1, "r0"), product(2, "s3"), product(3, "s2"), product(0, "r1"), carry("d0")]),
+    limb(1),
+    ...sum("d2", [product(2, "r0"), product(1, "r1"), product(3, "s3"), product(0, "r2"), carry("d1")]),
+    limb(2),
+    ...sum("d3", [product(2, "r1"), product(3, "r0"), product(1, "r2"), product(0, "r3"), carry("d2")]),
+    `h3_${g} = d3_${id} & mask34;`,
+    `h0_${g} += 5 * (d3_${id} >> 34);`,
   ];
 };
+
+/** What polyBlock takes for constants. */
+const polyConstants = ["const highBit: u64 = HIGH_BIT;", "const mask34: u64 = MASK34;"];
+
+/** The same, unknown to the compiler: it would load a register with each constant at each use. */
+const polyConstantsLoaded = [
+  "const highBit = load<u64>(scratch, POLY_CONSTANTS);",
+  "const mask34 = load<u64>(scratch, POLY_CONSTANTS + 8);",
+];
 
 /** Four blocks. */
 const polyGroup = (g) => [...polyBegin(g), ...range(4).flatMap((block) => polyBlock(g, 16 * block))];
 
 const polyEnd = (g) => range(4).map((i) => `store<u64>(state${g}, h${i}_${g}, ${polyH(i)});`);
+
+/** Poly1305 alone, of one text and of two at a time: one waits for its own results, so that two take little longer. */
+const polyKernels = () => `/** Absorbs \`blocks\` blocks of 16 bytes at \`text0\` into \`state0\`. */
+export function absorb(state0: u32, text0: u32, blocks: u32): void {
+${lines(2, [...polyConstants, ...polyLoad(0)])}
+  for (const end = text0 + (blocks << 4); text0 != end; text0 += 16) {
+${lines(4, polyBlock(0, 0))}
+  }
+${lines(2, polyEnd(0))}
+}
+
+/** The same, and as many blocks at \`text1\` into another state, \`state1\`. */
+export function absorbPair(state0: u32, text0: u32, state1: u32, text1: u32, blocks: u32): void {
+${lines(2, [...polyConstants, ...polyLoad(0), ...polyLoad(1)])}
+  for (const end = text0 + (blocks << 4); text0 != end; text0 += 16) {
+${lines(4, inTurn([polyBlock(0, 0), polyBlock(1, 0)]))}
+    text1 += 16;
+  }
+${lines(2, [...polyEnd(0), ...polyEnd(1)])}
+}
+`;
 
 // --- Kernels ----------------------------------------------------------------------------------------------------------
 
@@ -122,7 +161,10 @@ function weave(major, minor) {
 
 const lines = (indent, statements) => statements.map((statement) => " ".repeat(indent) + statement).join("\n");
 
-/** From words of four blocks to blocks: the transposition of four vectors of four 32-bit words. */
+/**
+ * From words of four blocks to blocks: the transposition of four vectors of four 32-bit words. In this form because V8 from version
+ * 13 on merges pairs of these very permutations to 256 bits.
+ */
 const transpose = (a, b, c, d, name) => [
   `const ${name}ab0 = i32x4.shuffle(${a}, ${b}, 0, 4, 1, 5);`,
   `const ${name}ab1 = i32x4.shuffle(${a}, ${b}, 2, 6, 3, 7);`,
@@ -130,8 +172,8 @@ const transpose = (a, b, c, d, name) => [
   `const ${name}cd1 = i32x4.shuffle(${c}, ${d}, 2, 6, 3, 7);`,
   ...range(4).map((lane) => {
     const half = lane >> 1;
-    const from = lane & 1 ? "1, 3" : "0, 2";
-    return `const ${name}${lane} = i64x2.shuffle(${name}ab${half}, ${name}cd${half}, ${from});`;
+    const from = lane & 1 ? "2, 3, 6, 7" : "0, 1, 4, 5";
+    return `const ${name}${lane} = i32x4.shuffle(${name}ab${half}, ${name}cd${half}, ${from});`;
   }),
 ];
 
@@ -184,7 +226,7 @@ function narrowLaneKernel() {
   const poly = [...polyGroup(0), ...polyEnd(0), ...polyGroup(1)];
   return `${laneKernelComment}
 export function laneKernel(scratch: u32): void {
-${lines(2, [...rotationMasks, ...countOn([0])])}
+${lines(2, [...rotationMasks, ...polyConstants, ...countOn([0])])}
   let words = scratch + INITIAL;
   let job = scratch;
   const end = scratch + 16;
@@ -238,32 +280,93 @@ const exchangedPlace = (word) => (word & ~3) + (((word >> 2) - word) & 3);
 /** The vectors of the wide kernel, x_i and z_i, which hold word i of four lanes each, and where they are in a state. */
 const halves = (statement) => range(16).flatMap((i) => [statement(`x${i}`, 32 * i), statement(`z${i}`, 32 * i + 16)]);
 
+/** Stores to WORKING. The second half comes first: V8 merges the two stores then, and would write the first half twice otherwise. */
+const storeHalves = (x, z, at) => [
+  `v128.store(scratch, ${z}, WORKING + ${at + 16});`,
+  `v128.store(scratch, ${x}, WORKING + ${at});`,
+];
+
+const loadInitial = halves((x, at) => `let ${x} = v128.load(scratch, INITIAL + ${at});`);
+
+/** What happens between two turns. */
+const exchangePlaces = ["x", "z"].flatMap((half) =>
+  range(16).flatMap((word) => {
+    const other = exchangedPlace(word);
+    if (other <= word) return [];
+    const [a, b] = [`${half}${word}`, `${half}${other}`];
+    return [`const kept_${a} = ${a};`, `${a} = ${b};`, `${b} = kept_${a};`];
+  }),
+);
+
+/** The keystream from the state after the rounds, in 256 bits: quarter by quarter, each for lanes 0 and 4, 1 and 5, 2 and 6, 3 and 7. */
+const keystream = [
+  ...halves((x, at) => `${x} = i32x4.add(${x}, v128.load(scratch, INITIAL + ${at}));`),
+  ...range(4).flatMap((quarter) => {
+    const words = range(4).map((i) => 4 * quarter + i);
+    return [
+      ...inTurn(["x", "z"].map((half) => transpose(...words.map((word) => half + word), `${half}q${quarter}`))),
+      ...range(4).flatMap((lane) =>
+        storeHalves(`xq${quarter}${lane}`, `zq${quarter}${lane}`, keystreamPlace(quarter, lane)),
+      ),
+    ];
+  }),
+];
+
+function keystreamPlace(quarter, lane) {
+  return 128 * quarter + 32 * (lane & 3) + 4 * (lane & 4);
+}
+
+/** Xors the texts with that keystream, two quarters of a lane at a time: they are merged to 256 bits. */
+function xorKeystream() {
+  const statements = range(8).flatMap((lane) => [
+    `const source${lane} = load<u32>(scratch, SOURCES + ${4 * lane});`,
+    `const destination${lane} = load<u32>(scratch, DESTINATIONS + ${4 * lane});`,
+    ...[0, 2].flatMap((first) => {
+      const quarters = [first, first + 1];
+      return [
+        ...quarters.map((quarter) => {
+          const key = `v128.load(scratch, WORKING + ${keystreamPlace(quarter, lane)})`;
+          return `const y${lane}${quarter} = v128.xor(${key}, v128.load(source${lane}, ${16 * quarter}));`;
+        }),
+        ...quarters.reverse().map((quarter) => `v128.store(destination${lane}, y${lane}${quarter}, ${16 * quarter});`),
+      ];
+    }),
+  ]);
+  return `function output(scratch: u32): void {
+${lines(2, statements)}
+}`;
+}
+
+/** The output of eight lanes by halves, in 128 bits. */
+const outputByHalves = () => `function output(scratch: u32): void {
+  outputLow(scratch);
+  outputHigh(scratch);
+}
+
+function outputLow(scratch: u32): void {
+${output(0, 8)}
+}
+
+function outputHigh(scratch: u32): void {
+${output(4, 8)}
+}`;
+
 /** A state in locals from one turn to the next. */
 const inLocals = {
-  begin: halves((x, at) => `let ${x} = v128.load(scratch, INITIAL + ${at});`),
+  begin: loadInitial,
   beginTurn: [],
-  endTurn: ["x", "z"].flatMap((half) =>
-    range(16).flatMap((word) => {
-      const other = exchangedPlace(word);
-      if (other <= word) return [];
-      const [a, b] = [`${half}${word}`, `${half}${other}`];
-      return [`const kept_${a} = ${a};`, `${a} = ${b};`, `${b} = kept_${a};`];
-    }),
-  ),
-  end: halves((x, at) => `v128.store(scratch, ${x}, WORKING + ${at});`),
+  endTurn: exchangePlaces,
+  end: keystream,
+  output: xorKeystream,
 };
 
-/** A state in memory between turns. */
+/** A state in memory between turns, and no permutations in 256 bits: V8 12 aborts when it meets them. */
 const inMemory = {
-  begin: halves((_, at) => `v128.store(scratch, v128.load(scratch, INITIAL + ${at}), WORKING + ${at});`),
-  beginTurn: halves((x, at) => `let ${x} = v128.load(scratch, WORKING + ${at});`),
-  endTurn: range(16).flatMap((word) =>
-    ["x", "z"].map((half, i) => {
-      const place = 32 * exchangedPlace(word) + 16 * i;
-      return `v128.store(scratch, ${half}${word}, WORKING + ${place});`;
-    }),
-  ),
+  begin: range(16).flatMap((i) => [...loadInitial.slice(2 * i, 2 * i + 2), ...storeHalves(`x${i}`, `z${i}`, 32 * i)]),
+  beginTurn: halves((x, at) => `${x} = v128.load(scratch, WORKING + ${at});`),
+  endTurn: range(16).flatMap((i) => storeHalves(`x${i}`, `z${i}`, 32 * exchangedPlace(i))),
   end: [],
+  output: outputByHalves,
 };
 
 /** The twenty rounds (section 2.3), with the statements of `polyOfTurn` woven in. */
@@ -273,7 +376,7 @@ function wideRounds(name, state, polyOfTurn) {
   const round = (i) => (i % 2 === 0 ? columns : diagonals).flatMap(quarterRoundOfHalves);
   const rounds = weave(range(WIDE_ROUNDS).flatMap(round), polyOfTurn);
   return `function ${name}(scratch: u32): void {
-${lines(2, [...countOn([0, 16]), ...state.begin])}
+${lines(2, [...countOn([0, 16]), ...state.begin, ...(polyOfTurn.length > 0 ? polyConstantsLoaded : [])])}
   let job = scratch;
   const end = scratch + ${4 * WIDE_GROUPS * WIDE_TURNS};
   do {
@@ -293,26 +396,18 @@ ${wideRounds("laneRounds", state, poly)}
 /** The rounds alone. */
 ${wideRounds("plainRounds", state, [])}
 
-function outputLow(scratch: u32): void {
-${output(0, 8)}
-}
-
-function outputHigh(scratch: u32): void {
-${output(4, 8)}
-}
+${state.output()}
 
 ${laneKernelComment}
 export function laneKernel(scratch: u32): void {
   laneRounds(scratch);
-  outputLow(scratch);
-  outputHigh(scratch);
+  output(scratch);
 }
 
 ${plainKernelComment}
 export function plainKernel(scratch: u32): void {
   plainRounds(scratch);
-  outputLow(scratch);
-  outputHigh(scratch);
+  output(scratch);
 }
 `;
 }
@@ -377,13 +472,14 @@ ${lines(
 
 const kernelsFile = (laneKernel) => `// Generated by scripts/generate-aead.mjs.
 
-import { HIGH_BIT } from "../../assembly/aead/poly1305";
+import { HIGH_BIT, MASK34 } from "../../assembly/aead/poly1305";
 import {
-  COUNTER_STEPS, COUNTERS, DESTINATIONS, INITIAL, PAIR_WORDS, POLY_TARGETS, POLY_TEXTS, SOURCES, STATE, WORKING,
+  COUNTER_STEPS, COUNTERS, DESTINATIONS, INITIAL, PAIR_WORDS, POLY_CONSTANTS, POLY_TARGETS, POLY_TEXTS, SOURCES, STATE, WORKING,
 } from "../../assembly/aead/scratch";
 
 ${laneKernel}
-${pairKernel()}`;
+${pairKernel()}
+${polyKernels()}`;
 
 const lanesFile = (lanes) => `// Generated by scripts/generate-aead.mjs.
 

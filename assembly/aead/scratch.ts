@@ -61,5 +61,8 @@ export const POLY_TARGETS: u32 = POLY_TEXTS + ROW;
  */
 export const COUNTER_STEPS: u32 = POLY_TARGETS + ROW;
 
+/** Two u64 for the lane kernel, HIGH_BIT and MASK34 of poly1305.ts: the generator says why it loads them. */
+export const POLY_CONSTANTS: u32 = COUNTER_STEPS + ROW;
+
 /** End of what is used; index.ts checks that it fits AEAD_SCRATCH_SIZE. */
-export const SCRATCH_END: u32 = COUNTER_STEPS + ROW;
+export const SCRATCH_END: u32 = POLY_CONSTANTS + 16;
