@@ -43,11 +43,15 @@ import { completeTail, copyShort } from "./tail";
 /** Bytes of one lane's block. */
 const BLOCK: u32 = 64;
 
+/** Whether to absorb the ends of two packets at a time: with V8 11, which runs the engine of four lanes, it is slower (measured). */
+const PAIR_PAYS: bool = LANES > 4;
+
 /**
- * What a single message costs more than its share of kernels, as blocks (measured): with many lanes, a good part of Poly1305
- * is left to the end, when no ChaCha20 runs beside it.
+ * What a single message costs, in blocks of several together (measured): more than its share of kernels, since with many lanes a
+ * good part of Poly1305 is left to the end, when no ChaCha20 runs beside it; but little when the pair kernel does it.
  */
-const SINGLE_EXTRA: u32 = 3 * (LANES - 4);
+const SINGLE_EXTRA: u32 = (3 * (LANES - 4)) / 4;
+const SINGLE_SHORT: u32 = 1 + LANES / 2;
 
 /**
  * How many of the `count` packets whose lengths are at `lengths`, `stride` bytes apart, to put into the lanes together:
@@ -61,7 +65,7 @@ export function packetsTogether(count: u32, lengths: u32, stride: u32): u32 {
   for (let i: u32 = 0; i < together; i++) {
     const blocks = (load<u32>(lengths + i * stride) + BLOCK - 1) / BLOCK + 1;
     longest = max<u32>(longest, blocks);
-    costSingly += ((blocks + LANES - 1) / LANES) * LANES + SINGLE_EXTRA;
+    costSingly += blocks <= 2 ? SINGLE_SHORT : ((blocks + LANES - 1) / LANES) * LANES + SINGLE_EXTRA;
   }
   // In blocks, the one-time key's among them, idle lanes included.
   return longest * LANES <= costSingly ? together : 0;
@@ -147,7 +151,7 @@ function absorbTails(count: u32, lengths: u32, stride: u32, scratch: u32): void 
 
 /** Absorbs blocks of two packets, as long as there are some of both at the same time: alone, each would wait for its own results. */
 function absorbTwo(state0: u32, text0: u32, blocks0: u32, state1: u32, text1: u32, blocks1: u32): void {
-  const together = min<u32>(blocks0, blocks1);
+  const together: u32 = PAIR_PAYS ? min<u32>(blocks0, blocks1) : 0;
   if (together) absorbPair(state0, text0, state1, text1, together);
   if (blocks0 > together) absorb(state0, text0 + (together << 4), blocks0 - together);
   if (blocks1 > together) absorb(state1, text1 + (together << 4), blocks1 - together);
