@@ -19,7 +19,7 @@ export const INITIAL: u32 = 0;
 export const COUNTERS: u32 = INITIAL + 12 * ROW;
 /** Rows 13 to 15: the nonces. */
 export const NONCES: u32 = INITIAL + 13 * ROW;
-/** The same rows as the lane kernel leaves them after (or, between two halves, amid) the rounds. */
+/** As much again: the state amid the rounds, where a kernel keeps it in memory, and after them, or the keystream made of it. */
 export const WORKING: u32 = INITIAL + 16 * ROW;
 /** Words 0 to 11 of the state once, 48 bytes, */
 export const STATE: u32 = WORKING + 16 * ROW;
