@@ -41,6 +41,7 @@ const assemblyInputs = [
   "assembly",
   "asconfig.json",
   "scripts/generate-aead.mjs",
+  "scripts/aead-statements.mjs",
   "scripts/compile-engine.mjs",
   "node_modules/assemblyscript/package.json",
 ];

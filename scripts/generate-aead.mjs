@@ -13,127 +13,36 @@
 //   other: hence the way through memory between the two turns of the loop.
 // wide (aead-kernels-wide.ts, aead-lanes-wide.ts), for V8 12 and later with --experimental-wasm-revectorize: eight blocks in
 //   pairs of vectors, which V8 merges to 256 bits when each statement is written for one half and the other, when they are
-//   loaded from and stored to adjacent addresses, and when there is no permutation in between (rotations are shifts,
-//   the output is a function of its own). It keeps the order of the source, so no way through memory. Four turns of a loop of
+//   loaded from and stored to adjacent addresses, and when each permutation in between is one that it knows (it knows those of
+//   the transposition at the end, but none of bytes: rotations are shifts). It keeps the order of the source, so no way through
+//   memory, and takes as many instructions as are written: the processor's limit here is their number. Four turns of a loop of
 //   five rounds each, so that the code fits well into the processor's cache of decoded instructions: a quarter faster on Zen 2.
 // wide-stored (aead-kernels-wide-stored.ts, aead-lanes-wide-stored.ts): the same with the way through memory, for V8 12 (Node 22),
-//   which merges no vectors that a loop carries in locals.
+//   which merges no vectors that a loop carries in locals, and ends the process over a permutation that it wants to merge: so the
+//   output is a function of its own.
+//
+// The statements, a quarter round and a block of Poly1305, are in aead-statements.mjs.
 
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-
-const range = (count) => Array.from({ length: count }, (_, i) => i);
-
-// --- ChaCha20 ---------------------------------------------------------------------------------------------------------
-
-/** Rotation of every 32-bit lane. */
-const rotateByShifts = (x, bits) => `v128.or(i32x4.shl(${x}, ${bits}), i32x4.shr_u(${x}, ${32 - bits}))`;
-
-/** Rotation by whole bytes is a permutation. The constant lane numbers stay in a register. */
-const rotateByBytes = (x, bits) => (bits % 8 === 0 ? `i8x16.swizzle(${x}, rotate${bits})` : rotateByShifts(x, bits));
-
-const rotationMasks = [
-  "const rotate16 = i8x16(2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);",
-  "const rotate8 = i8x16(3, 0, 1, 2, 7, 4, 5, 6, 11, 8, 9, 10, 15, 12, 13, 14);",
-];
-
-/** One line of the quarter round (RFC 8439, section 2.1): sum += addend; target ^= sum; target <<<= bits. */
-const quarterRoundLine = (sum, addend, target, bits, rotate) => [
-  `${sum} = i32x4.add(${sum}, ${addend});`,
-  `${target} = v128.xor(${target}, ${sum});`,
-  `${target} = ${rotate(target, bits)};`,
-];
-
-const quarterRound = ([a, b, c, d], rotate) => [
-  ...quarterRoundLine(a, b, d, 16, rotate),
-  ...quarterRoundLine(c, d, b, 12, rotate),
-  ...quarterRoundLine(a, b, d, 8, rotate),
-  ...quarterRoundLine(c, d, b, 7, rotate),
-];
-
-/** Takes one statement of each list in turn. */
-const inTurn = (lists) => lists[0].flatMap((_, i) => lists.map((list) => list[i]));
-
-/** The quarter rounds of a double round (section 2.3), as indices of state words: four columns, then four diagonals. */
-const columns = range(4).map((i) => [i, i + 4, i + 8, i + 12]);
-const diagonals = range(4).map((i) => [i, 4 + ((i + 1) & 3), 8 + ((i + 2) & 3), 12 + ((i + 3) & 3)]);
-
-// --- Poly1305 ---------------------------------------------------------------------------------------------------------
-
-/** Offsets in a Poly1305 state: assembly/aead/poly1305.ts explains it and the arithmetic. */
-const polyR = (i) => 4 * i;
-const polyS = (i) => 28 + 4 * i;
-const polyH = (i) => 48 + 8 * i;
-
-/** The limbs of r and of h, loaded from the state that group `g` of the kernel's descriptor names. */
-const polyBegin = (g) => [
-  `const text${g} = load<u32>(job, POLY_TEXTS + ${4 * g});`,
-  `const state${g} = load<u32>(job, POLY_TARGETS + ${4 * g});`,
-  ...range(4).map((i) => `const r${i}_${g} = <u64>load<u32>(state${g}, ${polyR(i)});`),
-  ...[1, 2, 3].map((i) => `const s${i}_${g} = <u64>load<u32>(state${g}, ${polyS(i)});`),
-  ...range(4).map((i) => `let h${i}_${g} = load<u64>(state${g}, ${polyH(i)});`),
-];
-
-/** h = (h + block) * r, for the block at `offset` of the group's text. */
-const polyBlock = (g, offset) => {
-  const id = `${g}_${offset}`;
-  const product = (i, factor) => `t${i}_${id} * ${factor}_${g}`;
-  const sum = (name, terms) => [
-    `let ${name}_${id} = ${terms[0]};`,
-    ...terms.slice(1).map((term) => `${name}_${id} += ${term};`),
-  ];
-  const carry = (name) => `(${name}_${id} >> 32)`;
-  return [
-    ...range(4).map((i) => {
-      const bit = i === 3 ? " + HIGH_BIT" : "";
-      return `const t${i}_${id} = h${i}_${g} + <u64>load<u32>(text${g}, ${offset + 4 * i})${bit};`;
-    }),
-    // What is known last (h0, of the block before; the carry) comes in third: then two products are still to be added,
-    // which is the order that V8 turns into the shortest chain.
-    ...sum("d0", [product(1, "s3"), product(0, "r0"), product(2, "s2"), product(3, "s1")]),
-    ...sum("d1", [product(1, "r0"), product(2, "s3"), carry("d0"), product(3, "s2"), product(0, "r1")]),
-    ...sum("d2", [product(0, "r2"), product(1, "r1"), product(2, "r0"), product(3, "s3"), carry("d1")]),
-    ...sum("d3", [product(0, "r3"), product(1, "r2"), product(2, "r1"), product(3, "r0"), carry("d2")]),
-    `h0_${g} = (d0_${id} & 0xffffffff) + 5 * (d3_${id} >> 34);`,
-    `h1_${g} = d1_${id} & 0xffffffff;`,
-    `h2_${g} = d2_${id} & 0xffffffff;`,
-    `h3_${g} = d3_${id} & 0x3ffffffff;`,
-  ];
-};
-
-/** Four blocks. */
-const polyGroup = (g) => [...polyBegin(g), ...range(4).flatMap((block) => polyBlock(g, 16 * block))];
-
-const polyEnd = (g) => range(4).map((i) => `store<u64>(state${g}, h${i}_${g}, ${polyH(i)});`);
-
-// --- Kernels ----------------------------------------------------------------------------------------------------------
-
-/** Spreads `minor` evenly between the statements of `major`. */
-function weave(major, minor) {
-  const woven = [];
-  let taken = 0;
-  major.forEach((statement, i) => {
-    woven.push(statement);
-    for (const due = Math.round(((i + 1) * minor.length) / major.length); taken < due; taken++)
-      woven.push(minor[taken]);
-  });
-  return woven;
-}
-
-const lines = (indent, statements) => statements.map((statement) => " ".repeat(indent) + statement).join("\n");
-
-/** From words of four blocks to blocks: the transposition of four vectors of four 32-bit words. */
-const transpose = (a, b, c, d, name) => [
-  `const ${name}ab0 = i32x4.shuffle(${a}, ${b}, 0, 4, 1, 5);`,
-  `const ${name}ab1 = i32x4.shuffle(${a}, ${b}, 2, 6, 3, 7);`,
-  `const ${name}cd0 = i32x4.shuffle(${c}, ${d}, 0, 4, 1, 5);`,
-  `const ${name}cd1 = i32x4.shuffle(${c}, ${d}, 2, 6, 3, 7);`,
-  ...range(4).map((lane) => {
-    const half = lane >> 1;
-    const from = lane & 1 ? "1, 3" : "0, 2";
-    return `const ${name}${lane} = i64x2.shuffle(${name}ab${half}, ${name}cd${half}, ${from});`;
-  }),
-];
+import {
+  columns,
+  diagonals,
+  inTurn,
+  lines,
+  polyConstants,
+  polyConstantsLoaded,
+  polyEnd,
+  polyGroup,
+  polyKernels,
+  quarterRound,
+  range,
+  rotateByBytes,
+  rotateByShifts,
+  rotationMasks,
+  transpose,
+  weave,
+} from "./aead-statements.mjs";
 
 /**
  * The output of four lanes: adds the initial state to the working state, turns words of four blocks into blocks, xors the
@@ -184,7 +93,7 @@ function narrowLaneKernel() {
   const poly = [...polyGroup(0), ...polyEnd(0), ...polyGroup(1)];
   return `${laneKernelComment}
 export function laneKernel(scratch: u32): void {
-${lines(2, [...rotationMasks, ...countOn([0])])}
+${lines(2, [...rotationMasks, ...polyConstants, ...countOn([0])])}
   let words = scratch + INITIAL;
   let job = scratch;
   const end = scratch + 16;
@@ -238,32 +147,93 @@ const exchangedPlace = (word) => (word & ~3) + (((word >> 2) - word) & 3);
 /** The vectors of the wide kernel, x_i and z_i, which hold word i of four lanes each, and where they are in a state. */
 const halves = (statement) => range(16).flatMap((i) => [statement(`x${i}`, 32 * i), statement(`z${i}`, 32 * i + 16)]);
 
+/** Stores to WORKING. The second half comes first: V8 merges the two stores then, and would write the first half twice otherwise. */
+const storeHalves = (x, z, at) => [
+  `v128.store(scratch, ${z}, WORKING + ${at + 16});`,
+  `v128.store(scratch, ${x}, WORKING + ${at});`,
+];
+
+const loadInitial = halves((x, at) => `let ${x} = v128.load(scratch, INITIAL + ${at});`);
+
+/** What happens between two turns. */
+const exchangePlaces = ["x", "z"].flatMap((half) =>
+  range(16).flatMap((word) => {
+    const other = exchangedPlace(word);
+    if (other <= word) return [];
+    const [a, b] = [`${half}${word}`, `${half}${other}`];
+    return [`const kept_${a} = ${a};`, `${a} = ${b};`, `${b} = kept_${a};`];
+  }),
+);
+
+/** The keystream from the state after the rounds, in 256 bits: quarter by quarter, each for lanes 0 and 4, 1 and 5, 2 and 6, 3 and 7. */
+const keystream = [
+  ...halves((x, at) => `${x} = i32x4.add(${x}, v128.load(scratch, INITIAL + ${at}));`),
+  ...range(4).flatMap((quarter) => {
+    const words = range(4).map((i) => 4 * quarter + i);
+    return [
+      ...inTurn(["x", "z"].map((half) => transpose(...words.map((word) => half + word), `${half}q${quarter}`))),
+      ...range(4).flatMap((lane) =>
+        storeHalves(`xq${quarter}${lane}`, `zq${quarter}${lane}`, keystreamPlace(quarter, lane)),
+      ),
+    ];
+  }),
+];
+
+function keystreamPlace(quarter, lane) {
+  return 128 * quarter + 32 * (lane & 3) + 4 * (lane & 4);
+}
+
+/** Xors the texts with that keystream, two quarters of a lane at a time: they are merged to 256 bits. */
+function xorKeystream() {
+  const statements = range(8).flatMap((lane) => [
+    `const source${lane} = load<u32>(scratch, SOURCES + ${4 * lane});`,
+    `const destination${lane} = load<u32>(scratch, DESTINATIONS + ${4 * lane});`,
+    ...[0, 2].flatMap((first) => {
+      const quarters = [first, first + 1];
+      return [
+        ...quarters.map((quarter) => {
+          const key = `v128.load(scratch, WORKING + ${keystreamPlace(quarter, lane)})`;
+          return `const y${lane}${quarter} = v128.xor(${key}, v128.load(source${lane}, ${16 * quarter}));`;
+        }),
+        ...quarters.reverse().map((quarter) => `v128.store(destination${lane}, y${lane}${quarter}, ${16 * quarter});`),
+      ];
+    }),
+  ]);
+  return `function output(scratch: u32): void {
+${lines(2, statements)}
+}`;
+}
+
+/** The output of eight lanes by halves, in 128 bits. */
+const outputByHalves = () => `function output(scratch: u32): void {
+  outputLow(scratch);
+  outputHigh(scratch);
+}
+
+function outputLow(scratch: u32): void {
+${output(0, 8)}
+}
+
+function outputHigh(scratch: u32): void {
+${output(4, 8)}
+}`;
+
 /** A state in locals from one turn to the next. */
 const inLocals = {
-  begin: halves((x, at) => `let ${x} = v128.load(scratch, INITIAL + ${at});`),
+  begin: loadInitial,
   beginTurn: [],
-  endTurn: ["x", "z"].flatMap((half) =>
-    range(16).flatMap((word) => {
-      const other = exchangedPlace(word);
-      if (other <= word) return [];
-      const [a, b] = [`${half}${word}`, `${half}${other}`];
-      return [`const kept_${a} = ${a};`, `${a} = ${b};`, `${b} = kept_${a};`];
-    }),
-  ),
-  end: halves((x, at) => `v128.store(scratch, ${x}, WORKING + ${at});`),
+  endTurn: exchangePlaces,
+  end: keystream,
+  output: xorKeystream,
 };
 
-/** A state in memory between turns. */
+/** A state in memory between turns, and no permutations in 256 bits: V8 12 aborts when it meets them. */
 const inMemory = {
-  begin: halves((_, at) => `v128.store(scratch, v128.load(scratch, INITIAL + ${at}), WORKING + ${at});`),
-  beginTurn: halves((x, at) => `let ${x} = v128.load(scratch, WORKING + ${at});`),
-  endTurn: range(16).flatMap((word) =>
-    ["x", "z"].map((half, i) => {
-      const place = 32 * exchangedPlace(word) + 16 * i;
-      return `v128.store(scratch, ${half}${word}, WORKING + ${place});`;
-    }),
-  ),
+  begin: range(16).flatMap((i) => [...loadInitial.slice(2 * i, 2 * i + 2), ...storeHalves(`x${i}`, `z${i}`, 32 * i)]),
+  beginTurn: halves((x, at) => `${x} = v128.load(scratch, WORKING + ${at});`),
+  endTurn: range(16).flatMap((i) => storeHalves(`x${i}`, `z${i}`, 32 * exchangedPlace(i))),
   end: [],
+  output: outputByHalves,
 };
 
 /** The twenty rounds (section 2.3), with the statements of `polyOfTurn` woven in. */
@@ -273,7 +243,7 @@ function wideRounds(name, state, polyOfTurn) {
   const round = (i) => (i % 2 === 0 ? columns : diagonals).flatMap(quarterRoundOfHalves);
   const rounds = weave(range(WIDE_ROUNDS).flatMap(round), polyOfTurn);
   return `function ${name}(scratch: u32): void {
-${lines(2, [...countOn([0, 16]), ...state.begin])}
+${lines(2, [...countOn([0, 16]), ...state.begin, ...(polyOfTurn.length > 0 ? polyConstantsLoaded : [])])}
   let job = scratch;
   const end = scratch + ${4 * WIDE_GROUPS * WIDE_TURNS};
   do {
@@ -293,26 +263,18 @@ ${wideRounds("laneRounds", state, poly)}
 /** The rounds alone. */
 ${wideRounds("plainRounds", state, [])}
 
-function outputLow(scratch: u32): void {
-${output(0, 8)}
-}
-
-function outputHigh(scratch: u32): void {
-${output(4, 8)}
-}
+${state.output()}
 
 ${laneKernelComment}
 export function laneKernel(scratch: u32): void {
   laneRounds(scratch);
-  outputLow(scratch);
-  outputHigh(scratch);
+  output(scratch);
 }
 
 ${plainKernelComment}
 export function plainKernel(scratch: u32): void {
   plainRounds(scratch);
-  outputLow(scratch);
-  outputHigh(scratch);
+  output(scratch);
 }
 `;
 }
@@ -377,13 +339,14 @@ ${lines(
 
 const kernelsFile = (laneKernel) => `// Generated by scripts/generate-aead.mjs.
 
-import { HIGH_BIT } from "../../assembly/aead/poly1305";
+import { HIGH_BIT, MASK34 } from "../../assembly/aead/poly1305";
 import {
-  COUNTER_STEPS, COUNTERS, DESTINATIONS, INITIAL, PAIR_WORDS, POLY_TARGETS, POLY_TEXTS, SOURCES, STATE, WORKING,
+  COUNTER_STEPS, COUNTERS, DESTINATIONS, INITIAL, PAIR_WORDS, POLY_CONSTANTS, POLY_TARGETS, POLY_TEXTS, SOURCES, STATE, WORKING,
 } from "../../assembly/aead/scratch";
 
 ${laneKernel}
-${pairKernel()}`;
+${pairKernel()}
+${polyKernels()}`;
 
 const lanesFile = (lanes) => `// Generated by scripts/generate-aead.mjs.
 

@@ -23,15 +23,29 @@ import {
   SEAL_TEXT,
 } from "./abi";
 import { openTogether, packetsTogether, sealTogether } from "./lanes";
-import { HIGH_BIT, POLY_STATE_SIZE, polyBlocks, polyFinish, polyInit } from "./poly1305";
-import { HELD_BACK, IDLE, LANE_AREAS, NULL_STATE, POLY, SCRATCH_END } from "./scratch";
-import { setKey, setLaneKey } from "./setup";
-import { openSingle, sealSingle } from "./single";
+import { HIGH_BIT, MASK34, POLY_STATE_SIZE, polyBlocks, polyFinish, polyInit } from "./poly1305";
+import {
+  HELD_BACK,
+  IDLE,
+  LANE_AREA_SIZE,
+  LANE_AREAS,
+  NULL_STATE,
+  POLY,
+  POLY_CONSTANTS,
+  SCRATCH_END,
+  STATE,
+} from "./scratch";
+import { setKey, setKeyRows, setLaneKey } from "./setup";
+import { BLOCK, openSingle, sealSingle } from "./single";
 import { copyShort, wipe } from "./tail";
 
-/** How much of the scratch memory may hold secrets after single messages, whose HELD_BACK has a block for each lane, */
+/**
+ * From where on and how far the scratch memory may hold secrets: after a single message of one block, which the pair kernel did,
+ * after longer ones, whose HELD_BACK has a block for each lane, and after several packets together.
+ */
+const WIPE_SHORT_FROM: u32 = STATE;
+const WIPE_SHORT_TO: u32 = LANE_AREAS + LANE_AREA_SIZE;
 const WIPE_SINGLE: u32 = LANE_AREAS + HELD_BACK + (LANES - 1) * 64;
-/** and after several packets together. */
 const WIPE_ALL: u32 = NULL_STATE;
 
 /**
@@ -49,7 +63,7 @@ export function sealMixed(count: u32, keys: u32, counters: u32, descriptors: u32
 }
 
 function seal(count: u32, keys: u32, key: u32, counters: u32, firstCounter: u64, descriptors: u32, scratch: u32): void {
-  let used = WIPE_SINGLE;
+  let used: u32 = 0;
   let current = key;
   begin(scratch, key);
   while (count) {
@@ -57,11 +71,13 @@ function seal(count: u32, keys: u32, key: u32, counters: u32, firstCounter: u64,
     if (keys) current = useKeys(max<u32>(1, sealed), keys, current, scratch);
     if (counters) firstCounter = load<u64>(counters);
     if (sealed) {
+      setLaneKeys(sealed, current == 0 ? keys : 0, scratch);
       sealTogether(sealed, counters, firstCounter, descriptors, scratch);
       used = WIPE_ALL;
     } else {
       const text = load<u32>(descriptors, SEAL_TEXT);
       const length = load<u32>(descriptors, SEAL_LENGTH);
+      if (length > BLOCK) used = max(used, WIPE_SINGLE);
       sealSingle(0, firstCounter, 0, 0, text, text, length, text + length, scratch);
       sealed = 1;
     }
@@ -71,7 +87,7 @@ function seal(count: u32, keys: u32, key: u32, counters: u32, firstCounter: u64,
     descriptors += sealed * SEAL_DESCRIPTOR_SIZE;
     count -= sealed;
   }
-  wipe(scratch, scratch + used);
+  end(used, scratch);
 }
 
 /**
@@ -89,13 +105,14 @@ export function openMixed(count: u32, keys: u32, descriptors: u32, scratch: u32)
 }
 
 function open(count: u32, keys: u32, key: u32, descriptors: u32, scratch: u32): void {
-  let used = WIPE_SINGLE;
+  let used: u32 = 0;
   let current = key;
   begin(scratch, key);
   while (count) {
     let opened = packetsTogether(count, descriptors + OPEN_LENGTH, OPEN_DESCRIPTOR_SIZE);
     if (keys) current = useKeys(max<u32>(1, opened), keys, current, scratch);
     if (opened) {
+      setLaneKeys(opened, current == 0 ? keys : 0, scratch);
       openTogether(opened, descriptors, scratch);
       used = WIPE_ALL;
     } else {
@@ -103,6 +120,7 @@ function open(count: u32, keys: u32, key: u32, descriptors: u32, scratch: u32): 
       const destination = load<u32>(descriptors, OPEN_DESTINATION);
       const length = load<u32>(descriptors, OPEN_LENGTH);
       const counter = load<u64>(descriptors, OPEN_COUNTER);
+      if (length > BLOCK) used = max(used, WIPE_SINGLE);
       const ok = openSingle(0, counter, 0, 0, source, destination, length, source + length, scratch);
       store<u32>(descriptors, <u32>ok, OPEN_OK);
       opened = 1;
@@ -111,7 +129,7 @@ function open(count: u32, keys: u32, key: u32, descriptors: u32, scratch: u32): 
     descriptors += opened * OPEN_DESCRIPTOR_SIZE;
     count -= opened;
   }
-  wipe(scratch, scratch + used);
+  end(used, scratch);
 }
 
 /**
@@ -132,7 +150,7 @@ export function sealMessage(
 ): void {
   begin(scratch, key);
   sealSingle(nonceHead, nonceTail, aad, aadLength, source, destination, length, tag, scratch);
-  wipe(scratch, scratch + WIPE_SINGLE);
+  end(length > BLOCK ? WIPE_SINGLE : 0, scratch);
 }
 
 /** Opens what `sealMessage` makes. Returns whether the tag is right; if not, the destination is all zeros. */
@@ -150,7 +168,7 @@ export function openMessage(
 ): bool {
   begin(scratch, key);
   const ok = openSingle(nonceHead, nonceTail, aad, aadLength, source, destination, length, tag, scratch);
-  wipe(scratch, scratch + WIPE_SINGLE);
+  end(length > BLOCK ? WIPE_SINGLE : 0, scratch);
   return ok;
 }
 
@@ -171,23 +189,33 @@ export function poly1305Tag(oneTimeKey: u32, message: u32, length: u32, tag: u32
 }
 
 /**
- * Sets the keys of the next `count` packets. `current` is the key that all lanes have, 0 when they have different ones; returns what it
- * is afterwards.
+ * Sets the key of the next `count` packets if they have one in common. `current` is the key that was set last, 0 when they had
+ * different ones; returns what it is afterwards.
  */
 function useKeys(count: u32, keys: u32, current: u32, scratch: u32): u32 {
   const first = load<u32>(keys);
-  let same = true;
-  for (let i: u32 = 1; i < count; i++) if (load<u32>(keys + (i << 2)) != first) same = false;
-  if (same) {
-    if (first != current) setKey(scratch, first);
-    return first;
-  }
+  for (let i: u32 = 1; i < count; i++) if (load<u32>(keys + (i << 2)) != first) return 0;
+  if (first != current) setKey(scratch, first);
+  return first;
+}
+
+/** Gives the lanes of the next `count` packets the key that was set or, if `keys` is not 0, each its own. */
+function setLaneKeys(count: u32, keys: u32, scratch: u32): void {
+  setKeyRows(scratch);
+  if (keys == 0) return;
   for (let lane: u32 = 0; lane < count; lane++) setLaneKey(scratch, lane, load<u32>(keys + (lane << 2)));
-  return 0;
 }
 
 function begin(scratch: u32, key: u32): void {
   if (SCRATCH_END > <u32>AEAD_SCRATCH_SIZE) ERROR("the AEAD needs more scratch memory");
   setKey(scratch, key);
+  store<u64>(scratch, HIGH_BIT, POLY_CONSTANTS);
+  store<u64>(scratch, MASK34, POLY_CONSTANTS + 8);
   wipe(scratch + NULL_STATE, scratch + NULL_STATE + POLY_STATE_SIZE);
+}
+
+/** Wipes what may hold secrets; `used` is 0 when only the pair kernel worked. */
+function end(used: u32, scratch: u32): void {
+  if (used) wipe(scratch, scratch + used);
+  else wipe(scratch + WIPE_SHORT_FROM, scratch + WIPE_SHORT_TO);
 }

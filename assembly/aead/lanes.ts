@@ -2,7 +2,7 @@
 // one-time keys. Poly1305 works on all of them too: when sealing on the blocks of the kernel before, when opening on the same
 // blocks, which it reads before they are overwritten. Packets may differ in length; a lane whose packet has ended idles.
 
-import { laneKernel, plainKernel } from "../../build/generated/aead-kernels";
+import { absorb, absorbPair, laneKernel, plainKernel } from "../../build/generated/aead-kernels";
 import { LANES } from "../../build/generated/aead-lanes";
 import {
   OPEN_COUNTER,
@@ -15,7 +15,7 @@ import {
   SEAL_LENGTH,
   SEAL_TEXT,
 } from "./abi";
-import { HIGH_BIT, polyBlocks, polyFinish, polyInit } from "./poly1305";
+import { polyFinish, polyInit } from "./poly1305";
 import {
   HELD_BACK,
   IDLE,
@@ -43,11 +43,15 @@ import { completeTail, copyShort } from "./tail";
 /** Bytes of one lane's block. */
 const BLOCK: u32 = 64;
 
+/** Whether to absorb the ends of two packets at a time: with V8 11, which runs the engine of four lanes, it is slower (measured). */
+const PAIR_PAYS: bool = LANES > 4;
+
 /**
- * What a single message costs more than its share of kernels, as blocks (measured): with many lanes, a good part of Poly1305
- * is left to the end, when no ChaCha20 runs beside it.
+ * What a single message costs, in blocks of several together (measured): more than its share of kernels, since with many lanes a
+ * good part of Poly1305 is left to the end, when no ChaCha20 runs beside it; but little when the pair kernel does it.
  */
-const SINGLE_EXTRA: u32 = 3 * (LANES - 4);
+const SINGLE_EXTRA: u32 = (3 * (LANES - 4)) / 4;
+const SINGLE_SHORT: u32 = 1 + LANES / 2;
 
 /**
  * How many of the `count` packets whose lengths are at `lengths`, `stride` bytes apart, to put into the lanes together:
@@ -61,7 +65,7 @@ export function packetsTogether(count: u32, lengths: u32, stride: u32): u32 {
   for (let i: u32 = 0; i < together; i++) {
     const blocks = (load<u32>(lengths + i * stride) + BLOCK - 1) / BLOCK + 1;
     longest = max<u32>(longest, blocks);
-    costSingly += ((blocks + LANES - 1) / LANES) * LANES + SINGLE_EXTRA;
+    costSingly += blocks <= 2 ? SINGLE_SHORT : ((blocks + LANES - 1) / LANES) * LANES + SINGLE_EXTRA;
   }
   // In blocks, the one-time key's among them, idle lanes included.
   return longest * LANES <= costSingly ? together : 0;
@@ -89,25 +93,68 @@ export function sealTogether(count: u32, counters: u32, firstCounter: u64, descr
     const same = at > 0 && at + BLOCK <= shortest && count == LANES;
     if (same) advanceLanes(scratch);
     else setSealLanes(count, descriptors, at, scratch);
-    laneKernel(scratch);
+    // There is nothing to absorb yet.
+    if (at == 0) plainKernel(scratch);
+    else laneKernel(scratch);
     // The next kernel absorbs what this one encrypted.
     if (same) setPolyTextsToSources(scratch);
     else setSealPoly(count, descriptors, at, scratch);
   }
 
+  for (let lane: u32 = 0; lane < count; lane += 2) {
+    const fullBlocks = fullBlocksLeft(lane, scratch);
+    if (lane + 1 < count) {
+      absorbTwo(
+        area(scratch, lane) + POLY,
+        load<u32>(scratch + (lane << 2), POLY_TEXTS),
+        fullBlocks,
+        area(scratch, lane + 1) + POLY,
+        load<u32>(scratch + (lane << 2), POLY_TEXTS + 4),
+        fullBlocksLeft(lane + 1, scratch),
+      );
+    } else if (fullBlocks) {
+      absorb(area(scratch, lane) + POLY, load<u32>(scratch + (lane << 2), POLY_TEXTS), fullBlocks);
+    }
+  }
+  absorbTails(count, descriptors + SEAL_LENGTH, SEAL_DESCRIPTOR_SIZE, scratch);
   for (let lane: u32 = 0; lane < count; lane++) {
     const descriptor = descriptors + lane * SEAL_DESCRIPTOR_SIZE;
     const length = load<u32>(descriptor, SEAL_LENGTH);
     const end = load<u32>(descriptor, SEAL_TEXT) + length;
     const rest = length & (BLOCK - 1);
-    const poly = area(scratch, lane) + POLY;
-    const tail = area(scratch, lane) + TAIL;
-    const text = load<u32>(scratch + (lane << 2), POLY_TEXTS);
-    if (text != scratch + IDLE) polyBlocks(poly, text, BLOCK / 16, HIGH_BIT);
-    polyBlocks(poly, tail, completeTail(tail, rest, 0, length), HIGH_BIT);
-    copyShort(end - rest, tail, rest);
-    polyFinish(poly, end);
+    copyShort(end - rest, area(scratch, lane) + TAIL, rest);
+    polyFinish(area(scratch, lane) + POLY, end);
   }
+}
+
+/** Poly1305 blocks of the lane's last full block, which no kernel absorbs any more. */
+function fullBlocksLeft(lane: u32, scratch: u32): u32 {
+  return load<u32>(scratch + (lane << 2), POLY_TEXTS) == scratch + IDLE ? 0 : BLOCK / 16;
+}
+
+/** Completes and absorbs the tails of the `count` packets whose lengths are at `lengths`, `stride` bytes apart. */
+function absorbTails(count: u32, lengths: u32, stride: u32, scratch: u32): void {
+  for (let lane: u32 = 0; lane < count; lane += 2) {
+    const first = area(scratch, lane);
+    const second = first + LANE_AREA_SIZE;
+    const length = load<u32>(lengths + lane * stride);
+    const blocks = completeTail(first + TAIL, length & (BLOCK - 1), 0, length);
+    if (lane + 1 < count) {
+      const otherLength = load<u32>(lengths + (lane + 1) * stride);
+      const otherBlocks = completeTail(second + TAIL, otherLength & (BLOCK - 1), 0, otherLength);
+      absorbTwo(first + POLY, first + TAIL, blocks, second + POLY, second + TAIL, otherBlocks);
+    } else {
+      absorb(first + POLY, first + TAIL, blocks);
+    }
+  }
+}
+
+/** Absorbs blocks of two packets, as long as there are some of both at the same time: alone, each would wait for its own results. */
+function absorbTwo(state0: u32, text0: u32, blocks0: u32, state1: u32, text1: u32, blocks1: u32): void {
+  const together: u32 = PAIR_PAYS ? min<u32>(blocks0, blocks1) : 0;
+  if (together) absorbPair(state0, text0, state1, text1, together);
+  if (blocks0 > together) absorb(state0, text0 + (together << 4), blocks0 - together);
+  if (blocks1 > together) absorb(state1, text1 + (together << 4), blocks1 - together);
 }
 
 /** Puts the blocks at offset `at` into the lanes: in place, by way of the tail when not full, or nothing. */
@@ -154,19 +201,19 @@ export function openTogether(count: u32, descriptors: u32, scratch: u32): void {
     } else {
       setOpenLanes(count, descriptors, at, scratch);
     }
-    laneKernel(scratch);
+    // Without a full block there is nothing to absorb.
+    if (at + BLOCK > longest) plainKernel(scratch);
+    else laneKernel(scratch);
   }
+  absorbTails(count, descriptors + OPEN_LENGTH, OPEN_DESCRIPTOR_SIZE, scratch);
 
   for (let lane: u32 = 0; lane < count; lane++) {
     const descriptor = descriptors + lane * OPEN_DESCRIPTOR_SIZE;
     const length = load<u32>(descriptor, OPEN_LENGTH);
     const destination = load<u32>(descriptor, OPEN_DESTINATION);
     const rest = length & (BLOCK - 1);
-    const poly = area(scratch, lane) + POLY;
-    const tail = area(scratch, lane) + TAIL;
     const computed = area(scratch, lane) + TAG;
-    polyBlocks(poly, tail, completeTail(tail, rest, 0, length), HIGH_BIT);
-    polyFinish(poly, computed);
+    polyFinish(area(scratch, lane) + POLY, computed);
     const received = v128.load(load<u32>(descriptor, OPEN_SOURCE) + length);
     const ok = !v128.any_true(v128.xor(received, v128.load(computed)));
     if (ok) copyShort(destination + length - rest, area(scratch, lane) + HELD_BACK, rest);

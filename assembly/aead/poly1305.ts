@@ -21,6 +21,9 @@ const H: u32 = 48;
 /** 2^128 in the limb of h3: the bit that RFC 8439 appends to every full block. */
 export const HIGH_BIT: u64 = 1 << 32;
 
+/** What h3 has room for below 2^130. */
+export const MASK34: u64 = 0x3ffffffff;
+
 const MASK32: u64 = 0xffffffff;
 
 /** Sets up the one-time key (32 bytes: r, then the pad) and h = 0. */
@@ -66,7 +69,7 @@ export function polyBlocks(state: u32, address: u32, count: u32, highBit: u64): 
     h0 = (d0 & MASK32) + 5 * (d3 >> 34);
     h1 = d1 & MASK32;
     h2 = d2 & MASK32;
-    h3 = d3 & 0x3ffffffff;
+    h3 = d3 & MASK34;
   }
   store<u64>(state, h0, H);
   store<u64>(state, h1, H + 8);

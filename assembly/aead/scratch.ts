@@ -19,7 +19,7 @@ export const INITIAL: u32 = 0;
 export const COUNTERS: u32 = INITIAL + 12 * ROW;
 /** Rows 13 to 15: the nonces. */
 export const NONCES: u32 = INITIAL + 13 * ROW;
-/** The same rows as the lane kernel leaves them after (or, between two halves, amid) the rounds. */
+/** As much again: the state amid the rounds, where a kernel keeps it in memory, and after them, or the keystream made of it. */
 export const WORKING: u32 = INITIAL + 16 * ROW;
 /** Words 0 to 11 of the state once, 48 bytes, */
 export const STATE: u32 = WORKING + 16 * ROW;
@@ -61,5 +61,8 @@ export const POLY_TARGETS: u32 = POLY_TEXTS + ROW;
  */
 export const COUNTER_STEPS: u32 = POLY_TARGETS + ROW;
 
+/** Two u64 for the lane kernel, HIGH_BIT and MASK34 of poly1305.ts: the generator says why it loads them. */
+export const POLY_CONSTANTS: u32 = COUNTER_STEPS + ROW;
+
 /** End of what is used; index.ts checks that it fits AEAD_SCRATCH_SIZE. */
-export const SCRATCH_END: u32 = COUNTER_STEPS + ROW;
+export const SCRATCH_END: u32 = POLY_CONSTANTS + 16;

@@ -20,29 +20,29 @@ import {
   STATE,
 } from "./scratch";
 
-/** Writes another key for one lane than for the others. `setKey` has been called, and is to be called before all have one key again. */
+/** Writes another key for one lane than for the others, after `setKeyRows`. */
 export function setLaneKey(scratch: u32, lane: u32, key: u32): void {
   const words = scratch + INITIAL + 4 * ROW + (lane << 2);
   for (let i: u32 = 0; i < 8; i++) store<u32>(words + i * ROW, load<u32>(key + (i << 2)));
 }
 
-/** The constants "expand 32-byte k" and the key, for all lanes. */
+/** The constants "expand 32-byte k" and the key: of the pair kernel, and of the lanes after `setKeyRows`. */
 export function setKey(scratch: u32, key: u32): void {
   v128.store(scratch, i32x4(0x61707865, 0x3320646e, 0x79622d32, 0x6b206574), STATE);
   v128.store(scratch, v128.load(key), STATE + 16);
   v128.store(scratch, v128.load(key, 16), STATE + 32);
+}
+
+/** Gives all lanes what `setKey` set. */
+export function setKeyRows(scratch: u32): void {
   setRow(scratch + INITIAL, 0x61707865);
   setRow(scratch + INITIAL + ROW, 0x3320646e);
   setRow(scratch + INITIAL + 2 * ROW, 0x79622d32);
   setRow(scratch + INITIAL + 3 * ROW, 0x6b206574);
-  setRow(scratch + INITIAL + 4 * ROW, load<u32>(key));
-  setRow(scratch + INITIAL + 5 * ROW, load<u32>(key, 4));
-  setRow(scratch + INITIAL + 6 * ROW, load<u32>(key, 8));
-  setRow(scratch + INITIAL + 7 * ROW, load<u32>(key, 12));
-  setRow(scratch + INITIAL + 8 * ROW, load<u32>(key, 16));
-  setRow(scratch + INITIAL + 9 * ROW, load<u32>(key, 20));
-  setRow(scratch + INITIAL + 10 * ROW, load<u32>(key, 24));
-  setRow(scratch + INITIAL + 11 * ROW, load<u32>(key, 28));
+  for (let word: u32 = 4; word < 12; word += 2) {
+    setRow(scratch + INITIAL + word * ROW, load<u32>(scratch + (word << 2), STATE));
+    setRow(scratch + INITIAL + (word + 1) * ROW, load<u32>(scratch + (word << 2), STATE + 4));
+  }
 }
 
 /** One nonce in all lanes: its first four bytes and the other eight, little-endian. */
@@ -126,8 +126,9 @@ export function setPolyTexts(scratch: u32, text: u32): void {
 
 /** Each group absorbs what the lane of its number reads. */
 export function setPolyTextsToSources(scratch: u32): void {
-  v128.store(scratch, v128.load(scratch, SOURCES), POLY_TEXTS);
+  const low = v128.load(scratch, SOURCES);
   if (LANES > 4) v128.store(scratch, v128.load(scratch, SOURCES + 16), POLY_TEXTS + 16);
+  v128.store(scratch, low, POLY_TEXTS);
 }
 
 /** All groups absorb into one state. */
@@ -141,20 +142,21 @@ export function setPolyIdle(scratch: u32): void {
   setRow(scratch + POLY_TARGETS, scratch + NULL_STATE);
 }
 
-// A row is one vector of four lanes, or two of them.
+// A row is one vector of four lanes, or two of them: the second is stored first, for the reason that `wipe` gives.
 
 function setRow(row: u32, value: u32): void {
-  v128.store(row, i32x4.splat(value));
   if (LANES > 4) v128.store(row, i32x4.splat(value), 16);
+  v128.store(row, i32x4.splat(value));
 }
 
 function addToRow(row: u32, value: u32): void {
-  v128.store(row, i32x4.add(v128.load(row), i32x4.splat(value)));
+  const low = i32x4.add(v128.load(row), i32x4.splat(value));
   if (LANES > 4) v128.store(row, i32x4.add(v128.load(row, 16), i32x4.splat(value)), 16);
+  v128.store(row, low);
 }
 
 function setConsecutive(row: u32, address: u32): void {
   const first = i32x4.add(i32x4.splat(address), i32x4(0, 64, 128, 192));
-  v128.store(row, first);
   if (LANES > 4) v128.store(row, i32x4.add(first, i32x4.splat(256)), 16);
+  v128.store(row, first);
 }

@@ -16,13 +16,14 @@
 //      1      text 0 1 2 3                       text 0 1 2 3
 //     ...                                        then, alone: the last (n mod 4) and the lengths
 
-import { laneKernel, pairKernel, plainKernel } from "../../build/generated/aead-kernels";
+import { absorb, laneKernel, pairKernel, plainKernel } from "../../build/generated/aead-kernels";
 import { LANES } from "../../build/generated/aead-lanes";
-import { HIGH_BIT, polyBlocks, polyFinish, polyInit } from "./poly1305";
+import { polyFinish, polyInit } from "./poly1305";
 import { HELD_BACK, IDLE, KEY_BLOCK, LANE_AREAS, NULL_STATE, POLY, TAG, TAIL } from "./scratch";
 import {
   setBlocks,
   setKeyLane,
+  setKeyRows,
   setLane,
   setLanes,
   setNonce,
@@ -34,7 +35,7 @@ import {
 import { completeTail, copyShort } from "./tail";
 
 /** Bytes of one lane's block, and of all lanes' blocks. */
-const BLOCK: u32 = 64;
+export const BLOCK: u32 = 64;
 const STRIDE: u32 = BLOCK * LANES;
 
 /**
@@ -67,6 +68,7 @@ export function sealSingle(
     pairKernel(scratch);
     done = BLOCK;
   } else {
+    setKeyRows(scratch);
     setNonce(scratch, nonceHead, nonceTail);
     setBlocks(scratch, 0, 1);
     for (let lane: u32 = 1; lane < LANES; lane++) {
@@ -101,8 +103,8 @@ export function sealSingle(
   }
 
   // The end, alone.
-  if (absorbed < full) polyBlocks(poly, destination + absorbed, (full - absorbed) >> 4, HIGH_BIT);
-  polyBlocks(poly, tail, completeTail(tail, rest, aadLength, length), HIGH_BIT);
+  if (absorbed < full) absorb(poly, destination + absorbed, (full - absorbed) >> 4);
+  absorb(poly, tail, completeTail(tail, rest, aadLength, length));
   copyShort(destination + full, tail, rest);
   polyFinish(poly, tag);
 }
@@ -142,6 +144,7 @@ export function openSingle(
     setPair(scratch, nonceHead, nonceTail);
     pairKernel(scratch);
   } else {
+    setKeyRows(scratch);
     setNonce(scratch, nonceHead, nonceTail);
     setBlocks(scratch, 0, main / BLOCK + 1);
     plainKernel(scratch);
@@ -150,8 +153,10 @@ export function openSingle(
   if (aadLength) polyAdditional(poly, aad, aadLength, scratch);
 
   // All lanes at a time.
-  setPolyTarget(scratch, poly);
-  setBlocks(scratch, 1, 2);
+  if (main) {
+    setPolyTarget(scratch, poly);
+    setBlocks(scratch, 1, 2);
+  }
   for (let done: u32 = 0; done < main; done += STRIDE) {
     setLanes(scratch, source + done, destination + done);
     setPolyTexts(scratch, source + done);
@@ -164,8 +169,8 @@ export function openSingle(
   }
 
   // The end, alone.
-  if (main < full) polyBlocks(poly, source + main, (full - main) >> 4, HIGH_BIT);
-  polyBlocks(poly, tail, completeTail(tail, rest, aadLength, length), HIGH_BIT);
+  if (main < full) absorb(poly, source + main, (full - main) >> 4);
+  absorb(poly, tail, completeTail(tail, rest, aadLength, length));
   polyFinish(poly, scratch + LANE_AREAS + TAG);
   if (v128.any_true(v128.xor(v128.load(tag), v128.load(scratch, LANE_AREAS + TAG)))) {
     memory.fill(destination, 0, length);
@@ -180,11 +185,11 @@ export function openSingle(
 /** Absorbs the additional data, zero-padded. */
 function polyAdditional(poly: u32, aad: u32, aadLength: u32, scratch: u32): void {
   const rest = aadLength & 15;
-  polyBlocks(poly, aad, aadLength >> 4, HIGH_BIT);
+  absorb(poly, aad, aadLength >> 4);
   if (rest == 0) return;
   v128.store(scratch + IDLE, i64x2.splat(0));
   copyShort(scratch + IDLE, aad + (aadLength - rest), rest);
-  polyBlocks(poly, scratch + IDLE, 1, HIGH_BIT);
+  absorb(poly, scratch + IDLE, 1);
 }
 
 /** The block at offset `at` goes into a lane: in place, by way of the tail when it is not full, or not at all. */

@@ -1,0 +1,158 @@
+// Statements of the AEAD's kernels, from which generate-aead.mjs puts them together: a quarter round of ChaCha20 and a block of
+// Poly1305 (RFC 8439, sections 2.1 and 2.5), each as a list of lines of AssemblyScript, and what arranges such lists.
+
+export const range = (count) => Array.from({ length: count }, (_, i) => i);
+
+// --- ChaCha20 ---------------------------------------------------------------------------------------------------------
+
+/** Rotation of every 32-bit lane. */
+export const rotateByShifts = (x, bits) => `v128.or(i32x4.shl(${x}, ${bits}), i32x4.shr_u(${x}, ${32 - bits}))`;
+
+/** Rotation by whole bytes is a permutation. The constant lane numbers stay in a register. */
+export const rotateByBytes = (x, bits) =>
+  bits % 8 === 0 ? `i8x16.swizzle(${x}, rotate${bits})` : rotateByShifts(x, bits);
+
+export const rotationMasks = [
+  "const rotate16 = i8x16(2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);",
+  "const rotate8 = i8x16(3, 0, 1, 2, 7, 4, 5, 6, 11, 8, 9, 10, 15, 12, 13, 14);",
+];
+
+/** One line of the quarter round (RFC 8439, section 2.1): sum += addend; target ^= sum; target <<<= bits. */
+const quarterRoundLine = (sum, addend, target, bits, rotate) => [
+  `${sum} = i32x4.add(${sum}, ${addend});`,
+  `${target} = v128.xor(${target}, ${sum});`,
+  `${target} = ${rotate(target, bits)};`,
+];
+
+export const quarterRound = ([a, b, c, d], rotate) => [
+  ...quarterRoundLine(a, b, d, 16, rotate),
+  ...quarterRoundLine(c, d, b, 12, rotate),
+  ...quarterRoundLine(a, b, d, 8, rotate),
+  ...quarterRoundLine(c, d, b, 7, rotate),
+];
+
+/** Takes one statement of each list in turn. */
+export const inTurn = (lists) => lists[0].flatMap((_, i) => lists.map((list) => list[i]));
+
+/** The quarter rounds of a double round (section 2.3), as indices of state words: four columns, then four diagonals. */
+export const columns = range(4).map((i) => [i, i + 4, i + 8, i + 12]);
+export const diagonals = range(4).map((i) => [i, 4 + ((i + 1) & 3), 8 + ((i + 2) & 3), 12 + ((i + 3) & 3)]);
+
+// --- Poly1305 ---------------------------------------------------------------------------------------------------------
+
+/** Offsets in a Poly1305 state: assembly/aead/poly1305.ts explains it and the arithmetic. */
+const polyR = (i) => 4 * i;
+const polyS = (i) => 28 + 4 * i;
+const polyH = (i) => 48 + 8 * i;
+
+/** The limbs of r and of h, loaded from the state of group `g`. */
+const polyLoad = (g) => [
+  ...range(4).map((i) => `const r${i}_${g} = <u64>load<u32>(state${g}, ${polyR(i)});`),
+  ...[1, 2, 3].map((i) => `const s${i}_${g} = <u64>load<u32>(state${g}, ${polyS(i)});`),
+  ...range(4).map((i) => `let h${i}_${g} = load<u64>(state${g}, ${polyH(i)});`),
+];
+
+/** The same, of the state that group `g` of the kernel's descriptor names. */
+const polyBegin = (g) => [
+  `const text${g} = load<u32>(job, POLY_TEXTS + ${4 * g});`,
+  `const state${g} = load<u32>(job, POLY_TARGETS + ${4 * g});`,
+  ...polyLoad(g),
+];
+
+/**
+ * h = (h + block) * r, for the block at `offset` of the group's text. A limb of the result is cut off a sum before the sum's
+ * upper half is carried on: that half may then be made in the sum's own register.
+ */
+const polyBlock = (g, offset) => {
+  const id = `${g}_${offset}`;
+  const product = (i, factor) => `t${i}_${id} * ${factor}_${g}`;
+  const sum = (name, terms) => [
+    `let ${name}_${id} = ${terms[0]};`,
+    ...terms.slice(1).map((term) => `${name}_${id} += ${term};`),
+  ];
+  const carry = (name) => `(${name}_${id} >> 32)`;
+  const limb = (i) => `h${i}_${g} = d${i}_${id} & 0xffffffff;`;
+  return [
+    ...range(4).map((i) => {
+      const bit = i === 3 ? " + highBit" : "";
+      return `const t${i}_${id} = h${i}_${g} + <u64>load<u32>(text${g}, ${offset + 4 * i})${bit};`;
+    }),
+    // What is known last (t0, from the carry of the block before; the carry) comes last.
+    ...sum("d0", [product(1, "s3"), product(2, "s2"), product(3, "s1"), product(0, "r0")]),
+    limb(0),
+    ...sum("d1", [product(1, "r0"), product(2, "s3"), product(3, "s2"), product(0, "r1"), carry("d0")]),
+    limb(1),
+    ...sum("d2", [product(2, "r0"), product(1, "r1"), product(3, "s3"), product(0, "r2"), carry("d1")]),
+    limb(2),
+    ...sum("d3", [product(2, "r1"), product(3, "r0"), product(1, "r2"), product(0, "r3"), carry("d2")]),
+    `h3_${g} = d3_${id} & mask34;`,
+    `h0_${g} += 5 * (d3_${id} >> 34);`,
+  ];
+};
+
+/** What polyBlock takes for constants. */
+export const polyConstants = ["const highBit: u64 = HIGH_BIT;", "const mask34: u64 = MASK34;"];
+
+/** The same, unknown to the compiler: it would load a register with each constant at each use. */
+export const polyConstantsLoaded = [
+  "const highBit = load<u64>(scratch, POLY_CONSTANTS);",
+  "const mask34 = load<u64>(scratch, POLY_CONSTANTS + 8);",
+];
+
+/** Four blocks. */
+export const polyGroup = (g) => [...polyBegin(g), ...range(4).flatMap((block) => polyBlock(g, 16 * block))];
+
+export const polyEnd = (g) => range(4).map((i) => `store<u64>(state${g}, h${i}_${g}, ${polyH(i)});`);
+
+/** Poly1305 alone, of one text and of two at a time: one waits for its own results, so that two take little longer. */
+export const polyKernels = () => `/** Absorbs \`blocks\` blocks of 16 bytes at \`text0\` into \`state0\`. */
+export function absorb(state0: u32, text0: u32, blocks: u32): void {
+${lines(2, [...polyConstants, ...polyLoad(0)])}
+  for (const end = text0 + (blocks << 4); text0 != end; text0 += 16) {
+${lines(4, polyBlock(0, 0))}
+  }
+${lines(2, polyEnd(0))}
+}
+
+/** The same, and as many blocks at \`text1\` into another state, \`state1\`. */
+export function absorbPair(state0: u32, text0: u32, state1: u32, text1: u32, blocks: u32): void {
+${lines(2, [...polyConstants, ...polyLoad(0), ...polyLoad(1)])}
+  for (const end = text0 + (blocks << 4); text0 != end; text0 += 16) {
+${lines(4, inTurn([polyBlock(0, 0), polyBlock(1, 0)]))}
+    text1 += 16;
+  }
+${lines(2, [...polyEnd(0), ...polyEnd(1)])}
+}
+`;
+
+// --- Arrangement -------------------------------------------------------------------------------------------------------
+
+/** Spreads `minor` evenly between the statements of `major`. */
+export function weave(major, minor) {
+  const woven = [];
+  let taken = 0;
+  major.forEach((statement, i) => {
+    woven.push(statement);
+    for (const due = Math.round(((i + 1) * minor.length) / major.length); taken < due; taken++)
+      woven.push(minor[taken]);
+  });
+  return woven;
+}
+
+export const lines = (indent, statements) => statements.map((statement) => " ".repeat(indent) + statement).join("\n");
+
+/**
+ * From words of four blocks to blocks: the transposition of four vectors of four 32-bit words. In this form because V8 from version
+ * 13 on merges pairs of these very permutations to 256 bits.
+ */
+export const transpose = (a, b, c, d, name) => [
+  `const ${name}ab0 = i32x4.shuffle(${a}, ${b}, 0, 4, 1, 5);`,
+  `const ${name}ab1 = i32x4.shuffle(${a}, ${b}, 2, 6, 3, 7);`,
+  `const ${name}cd0 = i32x4.shuffle(${c}, ${d}, 0, 4, 1, 5);`,
+  `const ${name}cd1 = i32x4.shuffle(${c}, ${d}, 2, 6, 3, 7);`,
+  ...range(4).map((lane) => {
+    const half = lane >> 1;
+    const from = lane & 1 ? "2, 3, 6, 7" : "0, 1, 4, 5";
+    return `const ${name}${lane} = i32x4.shuffle(${name}ab${half}, ${name}cd${half}, ${from});`;
+  }),
+];
