@@ -31,6 +31,13 @@ export const quarterRound = ([a, b, c, d], rotate) => [
   ...quarterRoundLine(c, d, b, 7, rotate),
 ];
 
+/** The statements of two lists in turn, `size` at a time, those of the second `lag` such turns behind. Both are of one length. */
+export function staggered(first, second, size, lag) {
+  const turns = range(first.length / size + lag);
+  const part = (list, turn) => (turn < 0 ? [] : list.slice(size * turn, size * (turn + 1)));
+  return turns.flatMap((turn) => [...part(first, turn), ...part(second, turn - lag)]);
+}
+
 /** Takes one statement of each list in turn. */
 export const inTurn = (lists) => lists[0].flatMap((_, i) => lists.map((list) => list[i]));
 

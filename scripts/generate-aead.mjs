@@ -40,6 +40,7 @@ import {
   rotateByBytes,
   rotateByShifts,
   rotationMasks,
+  staggered,
   transpose,
   weave,
 } from "./aead-statements.mjs";
@@ -240,7 +241,12 @@ const inMemory = {
 function wideRounds(name, state, polyOfTurn) {
   const quarterRoundOfHalves = (indices) =>
     inTurn(["x", "z"].map((half) => quarterRound(wordsNamed(half, indices), rotateByShifts)));
-  const round = (i) => (i % 2 === 0 ? columns : diagonals).flatMap(quarterRoundOfHalves);
+  // Two quarter rounds at a time: the processor looks only so far ahead for work that can be done at once, half as far while its core has
+  // another thread. More at a time do not fit into the registers.
+  const round = (i) => {
+    const [a, b, c, d] = (i % 2 === 0 ? columns : diagonals).map(quarterRoundOfHalves);
+    return [...staggered(a, b, 2, 2), ...staggered(c, d, 2, 2)];
+  };
   const rounds = weave(range(WIDE_ROUNDS).flatMap(round), polyOfTurn);
   return `function ${name}(scratch: u32): void {
 ${lines(2, [...countOn([0, 16]), ...state.begin, ...(polyOfTurn.length > 0 ? polyConstantsLoaded : [])])}
