@@ -18,9 +18,11 @@ export interface BuildChoice {
   readonly reason: string;
 }
 
-/** First major version of V8 that has the option below. */
+/** First major version of V8 that has the option below, if it was built with it. */
 const REVECTORIZING_V8 = 12;
 const REVECTORIZATION = "experimental-wasm-revectorize";
+/** What Node says about how its V8 was built. */
+const BUILT_WITH = "v8_enable_wasm_simd256_revec";
 
 /** How long two builds are timed after V8 compiled them well, in milliseconds, */
 const TIMING = 20;
@@ -31,9 +33,16 @@ const WORTHWHILE = 0.95;
 
 /** Switches on V8's revectorization for all threads of the process; false where there is none. Before modules are compiled. */
 export function enableRevectorization(): boolean {
-  if (Number.parseInt(process.versions.v8, 10) < REVECTORIZING_V8) return false;
+  if (!hasRevectorization()) return false;
   setFlagsFromString(`--${REVECTORIZATION}`);
   return true;
+}
+
+/** V8 writes to the standard error about an option that it does not have, so it is not tried: the first Node 22 has a V8 12 built without. */
+function hasRevectorization(): boolean {
+  const major = Number.parseInt(process.versions.v8, 10);
+  if (major !== REVECTORIZING_V8) return major > REVECTORIZING_V8;
+  return new Map(Object.entries(process.config.variables)).get(BUILT_WITH) === 1;
 }
 
 /**
