@@ -91,6 +91,14 @@ test("wg set, show, setconf, syncconf, addconf: what goes in comes out", options
   assert.match(await run(["show", "interfaces"]), new RegExp(device));
 });
 
+test("issue 4: a new interface has WireGuard's usual MTU and a queue that bursts fit in", options, async () => {
+  const { host, device } = newHost();
+  await startDevice(host, wirelane, device);
+  const link = findLink(host.netlink, device);
+  assert.equal(link?.mtu, 1420);
+  assert.equal(link?.transmitQueueLength, 10_000);
+});
+
 test("a port that is taken is refused, and the device goes on with the old one", options, async () => {
   const { host, device } = newHost();
   await startDevice(host, wirelane, device);
