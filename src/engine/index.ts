@@ -7,5 +7,6 @@ export { ExceptionReader, type ExceptionRecord } from "./exceptions.js";
 export { createLayout, createMemory, DEFAULT_ENGINE_CONFIG, type EngineConfig, type Layout } from "./layout.js";
 export type { Path } from "./path.js";
 export type { Filter, FilterRule } from "./rules.js";
-export { type ConnectionOptions, type SessionKeys, Tables } from "./tables.js";
+export type { SessionKeys } from "./session.js";
+export { type ConnectionOptions, Tables } from "./tables.js";
 export type { SharedMemory } from "./webassembly.js";

@@ -16,24 +16,10 @@ import {
   CONNECTION_SESSION,
   CONNECTION_SIZE,
   PATH_SIZE,
-  REJECT_AFTER_TIME,
-  REPLAY_RING_BITS,
-  SESSION_CONFIRMED,
-  SESSION_CONNECTION,
-  SESSION_LOCAL_INDEX,
-  SESSION_RECEIVE_KEY,
-  SESSION_RECEIVES_UNTIL,
-  SESSION_REMOTE_INDEX,
-  SESSION_RING,
-  SESSION_SEND_KEY,
-  SESSION_SENDS_UNTIL,
-  SESSION_SIZE,
-  SESSION_STATE,
   TABLE_LENGTHS,
 } from "../../assembly/records.js";
 import { COUNTERS, SCRATCH } from "../../assembly/regions.js";
 import type { IpPrefix } from "../base/address.js";
-import type { Instant } from "../base/time.js";
 import { type Activity, ActivityReader } from "./activity.js";
 import { type FilterSet, FilterSets } from "./filter-sets.js";
 import type { Layout } from "./layout.js";
@@ -41,6 +27,7 @@ import { type EngineExports, instantiate } from "./module.js";
 import { type Path, writePath } from "./path.js";
 import { PrefixTable } from "./prefix-table.js";
 import { type CompiledFilter, compileFilters, type Filter } from "./rules.js";
+import { type SessionKeys, wipeSession, writeSession } from "./session.js";
 import { Reclaimer, SlotPool } from "./slots.js";
 import type { SharedMemory } from "./webassembly.js";
 
@@ -50,23 +37,6 @@ export interface ConnectionOptions {
   readonly filtered: boolean;
   /** Whether to report (`Exception.EndpointMoved`) when the peer's address changes: WireGuard's roaming. */
   readonly learnEndpoint: boolean;
-}
-
-/** The keys and indices of a WireGuard session, after a handshake. */
-export interface SessionKeys {
-  /** Slot of the connection. */
-  readonly connection: number;
-  /** Receiver index in messages to us; unique among installed sessions. */
-  readonly localIndex: number;
-  /** Receiver index in messages to the peer. */
-  readonly remoteIndex: number;
-  /** 32 bytes each; copied. */
-  readonly sendKey: Uint8Array;
-  readonly receiveKey: Uint8Array;
-  /** Whether the peer is known to have the keys: the initiator's view. Otherwise its first message is reported. */
-  readonly confirmed: boolean;
-  /** In the clock of the `now` that the engines are given. The session is unusable 180 s later. */
-  readonly createdAt: Instant;
 }
 
 interface Session {
@@ -242,17 +212,7 @@ export class Tables {
     this.removeSession(keys.localIndex);
     const slot = this.#take(this.#sessionSlots);
     if (slot === undefined) return false;
-    const address = this.#layout.sessions + SESSION_SIZE * slot;
-    this.#bytes.fill(0, address, address + SESSION_SIZE);
-    this.#view.setUint32(address + SESSION_LOCAL_INDEX, keys.localIndex, true);
-    this.#view.setUint32(address + SESSION_REMOTE_INDEX, keys.remoteIndex, true);
-    this.#view.setUint32(address + SESSION_CONNECTION, keys.connection, true);
-    this.#view.setUint32(address + SESSION_STATE, keys.confirmed ? SESSION_CONFIRMED : 0, true);
-    this.#view.setFloat64(address + SESSION_RECEIVES_UNTIL, keys.createdAt + REJECT_AFTER_TIME, true);
-    this.#view.setFloat64(address + SESSION_SENDS_UNTIL, keys.createdAt + REJECT_AFTER_TIME, true);
-    this.#view.setUint32(address + SESSION_RING, this.#layout.replayRings + (REPLAY_RING_BITS / 8) * slot, true);
-    this.#bytes.set(keys.sendKey, address + SESSION_SEND_KEY);
-    this.#bytes.set(keys.receiveKey, address + SESSION_RECEIVE_KEY);
+    writeSession(this.#view, this.#layout, slot, keys);
     this.#exports.insertSession(this.#layout.sessionIndex, keys.localIndex, slot);
     this.#sessions.set(keys.localIndex, { slot, connection: keys.connection });
     connection.sessions.add(keys.localIndex);
@@ -283,8 +243,7 @@ export class Tables {
     const current = (this.#connectionAddress(connection) + CONNECTION_SESSION) / 4;
     Atomics.compareExchange(this.#words, current, slot, NONE);
     this.#reclaimer.retire(() => {
-      const address = this.#layout.sessions + SESSION_SIZE * slot;
-      this.#bytes.fill(0, address, address + SESSION_SIZE);
+      wipeSession(this.#view, this.#layout, slot);
       this.#sessionSlots.give(slot);
     });
   }
