@@ -71,7 +71,7 @@ import {
   OPEN_SESSIONS,
   RECEIVE_AUX,
   RECEIVE_AUX_SIZE,
-  RECEIVE_BUFFER_SIZE,
+  RECEIVE_PLACE,
   RECEIVE_BUFFERS,
   RECEIVE_FAMILY,
   RECEIVE_HEADERS,
@@ -115,7 +115,7 @@ export function inbound(region: u32, family: u32, messageCount: u32, localPort: 
       region,
       area + RECEIVE_HEADERS + i * MMSGHDR_SIZE,
       area + RECEIVE_AUX + i * RECEIVE_AUX_SIZE,
-      area + RECEIVE_BUFFERS + i * RECEIVE_BUFFER_SIZE,
+      area + RECEIVE_BUFFERS + i * RECEIVE_PLACE,
     );
   }
   openBatch(region);

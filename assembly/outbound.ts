@@ -38,6 +38,7 @@ import {
   HELD_COUNT,
   HELD_FRAMES,
   HELD_LENGTHS,
+  HELD_TARGETS,
   MAX_MESSAGE_SIZE,
   PENDING_COUNT,
   QUEUE_HEAD,
@@ -79,19 +80,22 @@ export function holdFrame(region: u32, length: u32): bool {
 export function outboundHeld(region: u32, now: f64): void {
   const held = load<u32>(region, HELD_COUNT);
   store<u32>(region, 0, HELD_COUNT);
-  lookAtDestinations(region, held);
-  for (let i: u32 = 0; i < held; i++)
-    handleFrame(region, heldFrame(region, i), load<u32>(region + HELD_LENGTHS + 4 * i), now);
+  const areLookedUp = lookAtDestinations(region, held);
+  for (let i: u32 = 0; i < held; i++) handleFrame(region, i, areLookedUp, now);
 }
 
-function handleFrame(region: u32, frame: u32, length: u32, now: f64): void {
-  const problem = planFrame(region, frame, length);
+/** Handles one of them. Where its route leads to may have been looked up. */
+function handleFrame(region: u32, i: u32, isLookedUp: bool, now: f64): void {
+  const frame = heldFrame(region, i);
+  const problem = planFrame(region, frame, load<u32>(region + HELD_LENGTHS + 4 * i));
   if (problem != PLANNED) {
     drop(region, <Drop>problem, 1);
     return;
   }
   const family = load<u32>(region, PLAN_FAMILY);
-  const target = lookupRoute(region, family, destination(frame + VNET_HEADER_SIZE, family));
+  const target = isLookedUp
+    ? load<u32>(region + HELD_TARGETS + 4 * i)
+    : lookupRoute(region, family, destination(frame + VNET_HEADER_SIZE, family));
   if (target == RouteTarget.Exception) {
     pushPackets(region, Exception.RouteException, NONE);
     return;

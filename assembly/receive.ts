@@ -20,6 +20,7 @@ import {
   RECEIVE_AUX,
   RECEIVE_AUX_SIZE,
   RECEIVE_BUFFER_SIZE,
+  RECEIVE_PLACE,
   RECEIVE_BUFFERS,
   RECEIVE_CONTROL_SIZE,
   RECEIVE_HEADERS,
@@ -48,7 +49,7 @@ export function initializeReceive(region: u32, family: u32): void {
   for (let i: u32 = 0; i < <u32>RECEIVE_MESSAGES; i++) {
     const aux = area + RECEIVE_AUX + i * RECEIVE_AUX_SIZE;
     initializeHeader(region, area + RECEIVE_HEADERS + i * MMSGHDR_SIZE, aux);
-    store<u64>(aux, base + area + RECEIVE_BUFFERS + i * RECEIVE_BUFFER_SIZE, AUX_IOV + IOV_BASE);
+    store<u64>(aux, base + area + RECEIVE_BUFFERS + i * RECEIVE_PLACE, AUX_IOV + IOV_BASE);
     store<u64>(aux, RECEIVE_BUFFER_SIZE, AUX_IOV + IOV_LEN);
   }
   prepareReceive(region, family);

@@ -161,6 +161,11 @@ export const OPEN_KEYS = OPEN_SESSIONS + 4 * MAX_OPEN;
 export const SEAL_KEYS = OPEN_KEYS + 4 * MAX_OPEN;
 export const SEAL_COUNTERS = SEAL_KEYS + 4 * MAX_SEAL;
 
+/** u32 each: addresses that are to be fetched into the cache (assembly/look-ahead.ts); as many as packets to open. */
+export const TO_FETCH = SEAL_COUNTERS + 8 * MAX_SEAL;
+/** u32 per frame that is held: what its route leads to. */
+export const HELD_TARGETS = TO_FETCH + 4 * MAX_OPEN;
+
 // ---- TUN ----------------------------------------------------------------------------------------------------------------------
 
 /** Bytes of a virtio_net_hdr, which precedes every frame of the TUN device. */
@@ -185,6 +190,8 @@ export const RECEIVE_MESSAGES = 32;
 export const RECEIVE_SEGMENTS = 256;
 /** Bytes of a receive buffer: no datagram or train of datagrams is larger. */
 export const RECEIVE_BUFFER_SIZE = 65536;
+/** From one receive buffer to the next, in bytes: were it a power of two, the starts of all of them would share the cache's sets. */
+export const RECEIVE_PLACE = RECEIVE_BUFFER_SIZE + 17 * 64;
 /** Frames that one call of `inbound` can make. */
 export const MAX_FRAMES = RECEIVE_MESSAGES * RECEIVE_SEGMENTS;
 
@@ -223,7 +230,7 @@ export const RECEIVE_HEADERS = 0;
 export const RECEIVE_AUX = RECEIVE_HEADERS + MMSGHDR_SIZE * RECEIVE_MESSAGES;
 export const RECEIVE_BUFFERS = RECEIVE_AUX + RECEIVE_AUX_SIZE * RECEIVE_MESSAGES;
 /** Bytes of a receive area, with room behind the last buffer for reads that overshoot. */
-export const RECEIVE_AREA_SIZE = RECEIVE_BUFFERS + RECEIVE_BUFFER_SIZE * RECEIVE_MESSAGES + 4096;
+export const RECEIVE_AREA_SIZE = RECEIVE_BUFFERS + RECEIVE_PLACE * RECEIVE_MESSAGES + 4096;
 
 export const RECEIVE_4 = FRAMES + 8 * MAX_FRAMES;
 export const RECEIVE_6 = RECEIVE_4 + RECEIVE_AREA_SIZE;

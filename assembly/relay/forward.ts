@@ -27,7 +27,7 @@ import {
   NOW,
   RECEIVE_AUX,
   RECEIVE_AUX_SIZE,
-  RECEIVE_BUFFER_SIZE,
+  RECEIVE_PLACE,
   RECEIVE_BUFFERS,
   RECEIVE_FAMILY,
   RECEIVE_HEADERS,
@@ -125,7 +125,7 @@ export function relayDatagrams(region: u32, relay: u32, socket: u32, count: u32,
       record,
       area + RECEIVE_HEADERS + i * MMSGHDR_SIZE,
       area + RECEIVE_AUX + i * RECEIVE_AUX_SIZE,
-      area + RECEIVE_BUFFERS + i * RECEIVE_BUFFER_SIZE,
+      area + RECEIVE_BUFFERS + i * RECEIVE_PLACE,
     );
   }
   store<u32>(region, end, IN_MESSAGES);

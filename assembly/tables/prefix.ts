@@ -31,19 +31,19 @@ export function lookupPrefix(table: u32, lengths: u32, scope: u32, family: u32, 
   }
 }
 
-/** Reads the first entry that `lookupPrefix` will look at, so that it is in the cache. Returns any number. */
-export function touchPrefix(table: u32, lengths: u32, scope: u32, family: u32, high: u64, low: u64): u64 {
+/** Address of the first entry that `lookupPrefix` will look at, or of `table` when it will look at none. */
+export function firstEntry(table: u32, lengths: u32, scope: u32, family: u32, high: u64, low: u64): u32 {
   let group: i32 = family == 4 ? -1 : 2;
   while (group > 0 && load<u64>(lengths + 8 * group, LENGTHS_V6) == 0) group--;
   const present = family == 4 ? load<u64>(lengths, LENGTHS_V4) : load<u64>(lengths + 8 * group, LENGTHS_V6);
-  if (present == 0) return 0;
+  if (present == 0) return table;
   const length = 64 * max(group, 0) + 63 - <u32>clz(present);
   const i = hash(
     key(scope, family, length),
     high & mask(min<u32>(length, 64)),
     length > 64 ? low & mask(length - 64) : 0,
   );
-  return load<u64>(load<u32>(table, TABLE_ENTRIES) + (i & load<u32>(table, TABLE_MASK)) * ENTRY_SIZE);
+  return load<u32>(table, TABLE_ENTRIES) + (i & load<u32>(table, TABLE_MASK)) * ENTRY_SIZE;
 }
 
 function longest4(table: u32, lengths: u32, scope: u32, high: u64): u32 {

@@ -2,7 +2,7 @@
 
 import { TABLE_LENGTHS, TABLE_VERSION } from "../records";
 import { MEMO_FAMILY, MEMO_HIGH, MEMO_LOW, MEMO_TARGET, MEMO_VERSION, ROUTES } from "../regions";
-import { addressHigh, addressLow, lookupPrefix, touchPrefix } from "./prefix";
+import { addressHigh, addressLow, firstEntry, lookupPrefix } from "./prefix";
 
 /**
  * Where the address at `address` in a packet is routed: a connection slot, a `RouteTarget`, or `NONE`. The last answer is
@@ -31,10 +31,10 @@ export function lookupRoute(region: u32, family: u32, address: u32): u32 {
   return target;
 }
 
-/** Reads what `lookupRoute` of the same address will read, so that it is in the cache. Returns any number. */
-export function touchRoute(region: u32, family: u32, address: u32): u64 {
+/** Address of what `lookupRoute` of the same address will read first. */
+export function firstRoute(region: u32, family: u32, address: u32): u32 {
   const table = load<u32>(region, ROUTES);
-  return touchPrefix(
+  return firstEntry(
     table,
     table + TABLE_LENGTHS,
     0,

@@ -19,11 +19,9 @@ export function lookupSession(table: u32, localIndex: u32): u32 {
   }
 }
 
-/** Reads what `lookupSession` of the same index will read first, so that it is in the cache. Returns any number. */
-export function touchSession(table: u32, localIndex: u32): u64 {
-  return load<u64>(
-    load<u32>(table, TABLE_ENTRIES) + (hash(localIndex) & load<u32>(table, TABLE_MASK)) * INDEX_ENTRY_SIZE,
-  );
+/** Address of the entry that `lookupSession` of the same index will read first. */
+export function firstSession(table: u32, localIndex: u32): u32 {
+  return load<u32>(table, TABLE_ENTRIES) + (hash(localIndex) & load<u32>(table, TABLE_MASK)) * INDEX_ENTRY_SIZE;
 }
 
 /** Inserts a session. The index must not be there yet, and an entry must be empty: the caller counts. */
