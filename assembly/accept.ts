@@ -26,13 +26,12 @@ import {
   CONNECTION_MOVED,
   CONNECTION_PATH,
   PATH_FAMILY,
-  PATH_NAME,
   SESSION_CONFIRMED,
   SESSION_CONNECTION,
   SESSION_LOCAL_INDEX,
   SESSION_STATE,
 } from "./records";
-import { connectionAt, drop, pathAt, touch } from "./region";
+import { connectionAt, drop, pathAt, pathName, touch } from "./region";
 import { AUX_LOCAL, AUX_NAME, NOW, RECEIVE_FAMILY, RECORD_HEADER_SIZE } from "./regions";
 import { isAllowed } from "./tables/filters";
 import { lock, mark, unlock } from "./tables/replay";
@@ -118,8 +117,9 @@ function checkEndpoint(region: u32, connection: u32, connectionSlot: u32, sessio
 /** Whether a socket address of the receiving family is the remote address of a path: port and IP address, no more. */
 function isRemoteOf(region: u32, path: u32, name: u32): bool {
   const family = load<u32>(region, RECEIVE_FAMILY);
-  const remote = path + PATH_NAME;
-  if (load<u32>(path, PATH_FAMILY) != family || load<u16>(name, 2) != load<u16>(remote, 2)) return false;
+  if (load<u32>(path, PATH_FAMILY) != family) return false;
+  const remote = pathName(path, family);
+  if (load<u16>(name, 2) != load<u16>(remote, 2)) return false;
   return family == 4
     ? load<u32>(name, 4) == load<u32>(remote, 4)
     : !v128.any_true(v128.xor(v128.load(name, 8), v128.load(remote, 8)));

@@ -88,7 +88,7 @@ export function lookAtDestinations(region: u32, count: u32): bool {
     toFetch(region, i, target >= <u32>RouteTarget.FirstSpecial ? region : connectionAt(region, target));
   }
   fetchPairs(region, count);
-  // In place of each connection's address come those of its session and its path.
+  // In place of each connection's address come those of its session and its path. Of a path of IPv6 only the first line is fetched.
   for (let i = count; i-- != 0; ) {
     const connection = load<u32>(region + TO_FETCH + 4 * i);
     const session = connection == region ? NONE : load<u32>(connection, CONNECTION_SESSION);
@@ -96,7 +96,7 @@ export function lookAtDestinations(region: u32, count: u32): bool {
     toFetch(region, 2 * i, session == NONE ? region : sessionAt(region, session) + SESSION_REMOTE_INDEX);
     toFetch(region, 2 * i + 1, path == NONE ? region : pathAt(region, path));
   }
-  fetchPairs(region, 2 * count);
+  fetch(region, 2 * count);
   return true;
 }
 

@@ -20,11 +20,11 @@ import {
   RECEIVE_AUX,
   RECEIVE_AUX_SIZE,
   RECEIVE_BUFFER_SIZE,
-  RECEIVE_PLACE,
   RECEIVE_BUFFERS,
   RECEIVE_CONTROL_SIZE,
   RECEIVE_HEADERS,
   RECEIVE_MESSAGES,
+  RECEIVE_PLACE,
 } from "./regions";
 import { initializeHeader } from "./transmit";
 

@@ -160,6 +160,11 @@ export const CONNECTION_LEARN_ENDPOINT = 4;
 export const TOUCHED_BITS = 32;
 
 // ---- Paths: kernel structures ready to be copied into a message header -----------------------------------------------------------
+//
+// All that a path of IPv4 has lies in one line; the name of one of IPv6 begins the second.
+//
+//    | serial | family | channel | lengths | control message (32) | name (16) |                  IPv4
+//    | serial | family | channel | lengths | control message (40)   - | name (28) |              IPv6
 
 /** Bytes of a path record. */
 export const PATH_SIZE = 128;
@@ -169,14 +174,16 @@ export const PATH_SERIAL = 0;
 export const PATH_FAMILY = 4;
 /** u32: channel number that the relay at the remote address forwards, 0: direct. */
 export const PATH_CHANNEL = 8;
-/** u32: bytes of the remote address. */
+/** u16: bytes of the remote address. */
 export const PATH_NAME_LENGTH = 12;
-/** u32: bytes of the control message that selects the local address; 0: the kernel chooses. */
-export const PATH_CONTROL_LENGTH = 16;
-/** sockaddr_in or sockaddr_in6: the remote address. */
-export const PATH_NAME = 32;
+/** u16: bytes of the control message that selects the local address; 0: the kernel chooses. */
+export const PATH_CONTROL_LENGTH = 14;
 /** cmsghdr with in_pktinfo (32 bytes) or in6_pktinfo (40 bytes). */
-export const PATH_CONTROL = 64;
+export const PATH_CONTROL = 16;
+/** sockaddr_in: the remote address, */
+export const PATH_NAME_4 = 48;
+/** or sockaddr_in6. */
+export const PATH_NAME_6 = 64;
 
 // ---- Filters --------------------------------------------------------------------------------------------------------------------
 //

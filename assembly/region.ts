@@ -1,7 +1,7 @@
 // Small things that everything in a slot's region needs.
 
 import { Drop } from "./abi";
-import { CONNECTION_SIZE, PATH_SIZE, SESSION_SIZE, TOUCHED_BITS } from "./records";
+import { CONNECTION_SIZE, PATH_NAME_4, PATH_NAME_6, PATH_SIZE, SESSION_SIZE, TOUCHED_BITS } from "./records";
 import { CONNECTIONS, COUNTERS, PATHS, SESSIONS, TOUCHED } from "./regions";
 
 /** Counts dropped packets. Only this thread writes its counters. */
@@ -31,4 +31,9 @@ export function sessionAt(region: u32, slot: u32): u32 {
 /** Address of a path record. */
 export function pathAt(region: u32, slot: u32): u32 {
   return load<u32>(region, PATHS) + slot * PATH_SIZE;
+}
+
+/** Address of the socket address in a path record of that family. */
+export function pathName(path: u32, family: u32): u32 {
+  return path + (family == 4 ? PATH_NAME_4 : PATH_NAME_6);
 }

@@ -9,8 +9,8 @@
 
 import { Drop } from "./abi";
 import { firstUnsealed, hasJobs } from "./jobs";
-import { PATH_CONTROL, PATH_CONTROL_LENGTH, PATH_FAMILY, PATH_NAME, PATH_NAME_LENGTH, PATH_SERIAL } from "./records";
-import { drop } from "./region";
+import { PATH_CONTROL, PATH_CONTROL_LENGTH, PATH_FAMILY, PATH_NAME_LENGTH, PATH_SERIAL } from "./records";
+import { drop, pathName } from "./region";
 import {
   AUX_CONTROL,
   AUX_IOV,
@@ -152,11 +152,13 @@ export function appendDatagram(region: u32, path: u32, length: u32): u32 {
 
 /** Remote address, and the control message that selects the local one. */
 function copyPath(header: u32, aux: u32, path: u32): void {
-  const controlLength = load<u32>(path, PATH_CONTROL_LENGTH);
-  store<u32>(header, load<u32>(path, PATH_NAME_LENGTH), MSG_NAMELEN);
+  const family = load<u32>(path, PATH_FAMILY);
+  const name = pathName(path, family);
+  const controlLength = load<u16>(path, PATH_CONTROL_LENGTH);
+  store<u32>(header, load<u16>(path, PATH_NAME_LENGTH), MSG_NAMELEN);
   store<u64>(header, controlLength, MSG_CONTROLLEN);
-  v128.store(aux, v128.load(path, PATH_NAME), AUX_NAME);
-  v128.store(aux, v128.load(path, PATH_NAME + 16), AUX_NAME + 16);
+  v128.store(aux, v128.load(name), AUX_NAME);
+  if (family == 6) v128.store(aux, v128.load(name, 16), AUX_NAME + 16);
   if (controlLength) {
     v128.store(aux, v128.load(path, PATH_CONTROL), AUX_CONTROL);
     v128.store(aux, v128.load(path, PATH_CONTROL + 16), AUX_CONTROL + 16);
@@ -166,7 +168,7 @@ function copyPath(header: u32, aux: u32, path: u32): void {
 
 /** Adds the control message UDP_SEGMENT behind the one of the path. */
 function addSegmentSize(header: u32, aux: u32, path: u32, stride: u32): void {
-  const before = load<u32>(path, PATH_CONTROL_LENGTH);
+  const before: u32 = load<u16>(path, PATH_CONTROL_LENGTH);
   const control = aux + AUX_CONTROL + before;
   writeSegmentControl(control, stride);
   store<u64>(header, before + SEGMENT_CMSG_SIZE, MSG_CONTROLLEN);

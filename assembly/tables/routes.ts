@@ -34,12 +34,5 @@ export function lookupRoute(region: u32, family: u32, address: u32): u32 {
 /** Address of what `lookupRoute` of the same address will read first. */
 export function firstRoute(region: u32, family: u32, address: u32): u32 {
   const table = load<u32>(region, ROUTES);
-  return firstEntry(
-    table,
-    table + TABLE_LENGTHS,
-    0,
-    family,
-    addressHigh(family, address),
-    addressLow(family, address),
-  );
+  return firstEntry(table, table + TABLE_LENGTHS, 0, family, addressHigh(family, address), addressLow(family, address));
 }

@@ -5,7 +5,8 @@ import {
   PATH_CONTROL,
   PATH_CONTROL_LENGTH,
   PATH_FAMILY,
-  PATH_NAME,
+  PATH_NAME_4,
+  PATH_NAME_6,
   PATH_NAME_LENGTH,
   PATH_SERIAL,
 } from "../../assembly/records.js";
@@ -40,8 +41,8 @@ export function writePath(view: DataView, bytes: Uint8Array, address: number, pa
   view.setUint32(address + PATH_FAMILY, remote.family, true);
   view.setUint32(address + PATH_CHANNEL, path.relayChannel ?? 0, true);
 
-  const name = address + PATH_NAME;
-  view.setUint32(address + PATH_NAME_LENGTH, isV4 ? 16 : 28, true);
+  const name = address + (isV4 ? PATH_NAME_4 : PATH_NAME_6);
+  view.setUint16(address + PATH_NAME_LENGTH, isV4 ? 16 : 28, true);
   view.setUint16(name, isV4 ? AF_INET : AF_INET6, true);
   view.setUint16(name + 2, remote.port);
   bytes.set(remote.ip.bytes, name + (isV4 ? 4 : 8));
@@ -53,12 +54,12 @@ export function writePath(view: DataView, bytes: Uint8Array, address: number, pa
     // struct in_pktinfo: interface i32, source address, destination address (ignored on sending).
     writeControlHeader(view, control, 12, SOL_IP, IP_PKTINFO);
     bytes.set(local.ip.bytes, data + 4);
-    view.setUint32(address + PATH_CONTROL_LENGTH, 32, true);
+    view.setUint16(address + PATH_CONTROL_LENGTH, 32, true);
   } else {
     // struct in6_pktinfo: source address, interface i32.
     writeControlHeader(view, control, 20, SOL_IPV6, IPV6_PKTINFO);
     bytes.set(local.ip.bytes, data);
-    view.setUint32(address + PATH_CONTROL_LENGTH, 40, true);
+    view.setUint16(address + PATH_CONTROL_LENGTH, 40, true);
   }
 }
 
