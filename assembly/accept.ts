@@ -19,10 +19,10 @@ import {
   ACTIVITY_RECEIVED_DATA_AT,
   ACTIVITY_RX_BYTES,
   ACTIVITY_RX_PACKETS,
+  CHECK_ENDPOINT,
+  CHECK_FILTERS,
+  CONNECTION_CHECKS,
   CONNECTION_DENIED_AT,
-  CONNECTION_FILTERED,
-  CONNECTION_FLAGS,
-  CONNECTION_LEARN_ENDPOINT,
   CONNECTION_MOVED,
   CONNECTION_PATH,
   PATH_FAMILY,
@@ -72,17 +72,17 @@ export function accept(region: u32, session: u32, descriptors: u32, messages: u3
   touch(region, connectionSlot);
   if (!(atomic.load<u32>(session, SESSION_STATE) & SESSION_CONFIRMED)) confirm(region, session, connectionSlot);
 
-  const flags = atomic.load<u32>(connection, CONNECTION_FLAGS);
+  const checks = load<u32>(connection, CONNECTION_CHECKS);
   let checkedAux: u32 = 0;
   for (let i: u32 = 0, d = descriptors; i < count; i++, d += OPEN_DESCRIPTOR_SIZE) {
     if (!load<u32>(d, OPEN_OK)) continue;
-    if (flags & CONNECTION_LEARN_ENDPOINT) {
+    if (checks & CHECK_ENDPOINT) {
       const aux = load<u32>(messages + 4 * i);
       if (aux != checkedAux) checkEndpoint(region, connection, connectionSlot, session, aux);
       checkedAux = aux;
     }
     const length = load<u32>(d, OPEN_LENGTH);
-    if (length != 0) deliver(region, connection, connectionSlot, flags, load<u32>(d, OPEN_DESTINATION), length);
+    if (length != 0) deliver(region, connection, connectionSlot, checks, load<u32>(d, OPEN_DESTINATION), length);
   }
 }
 
@@ -126,7 +126,7 @@ function isRemoteOf(region: u32, path: u32, name: u32): bool {
 }
 
 /** Checks a decrypted packet and makes it a frame. */
-function deliver(region: u32, connection: u32, connectionSlot: u32, flags: u32, packet: u32, available: u32): void {
+function deliver(region: u32, connection: u32, connectionSlot: u32, checks: u32, packet: u32, available: u32): void {
   const length = packetLength(packet, available);
   if (length == 0) {
     drop(region, Drop.MalformedInner, 1);
@@ -144,7 +144,7 @@ function deliver(region: u32, connection: u32, connectionSlot: u32, flags: u32, 
   }
   const protocol = protocolOf(packet, family);
   if (
-    flags & CONNECTION_FILTERED &&
+    checks & CHECK_FILTERS &&
     !isAllowed(region, connection, packet, length, family, protocol, headerLength(packet, family))
   ) {
     reportDenied(region, connection, connectionSlot, packet, length);

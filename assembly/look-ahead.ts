@@ -12,7 +12,14 @@
 import { NONE, RouteTarget } from "./abi";
 import { OPEN_DESCRIPTOR_SIZE, OPEN_DESTINATION, OPEN_LENGTH, OPEN_OK } from "./aead/abi";
 import { destination, packetLength, source, version } from "./packet/ip";
-import { CACHE_LINE, CONNECTION_PATH, CONNECTION_SESSION, SESSION_CONNECTION, SESSION_REMOTE_INDEX } from "./records";
+import {
+  CHECK_ENDPOINT,
+  CONNECTION_CHECKS,
+  CONNECTION_PATH,
+  CONNECTION_SESSION,
+  SESSION_CONNECTION,
+  SESSION_REMOTE_INDEX,
+} from "./records";
 import { connectionAt, pathAt, sessionAt } from "./region";
 import {
   FRAME_PLACE,
@@ -44,12 +51,23 @@ export function lookAtSessions(region: u32, area: u32, messages: u32): void {
   fetch(region, messages);
 }
 
-/** Fetches the connections of `count` sessions, whose addresses are at `sessions`. */
+/** Fetches what receives of the connections of `count` sessions, whose addresses are at `sessions`. */
 export function lookAtConnections(region: u32, sessions: u32, count: u32): void {
+  for (let i: u32 = 0; i < count; i++) toFetch(region, i, connectionOf(region, sessions, i) + CONNECTION_CHECKS);
+  fetch(region, count);
+  // The connections of a program are all of one kind, so the first one tells.
+  if (!(load<u32>(connectionOf(region, sessions, 0), CONNECTION_CHECKS) & CHECK_ENDPOINT)) return;
+  for (let i: u32 = 0; i < count; i++) toFetch(region, i, connectionOf(region, sessions, i));
+  fetch(region, count);
   for (let i: u32 = 0; i < count; i++) {
-    toFetch(region, i, connectionAt(region, load<u32>(load<u32>(sessions + 4 * i), SESSION_CONNECTION)));
+    const path = load<u32>(connectionOf(region, sessions, i), CONNECTION_PATH);
+    toFetch(region, i, path == NONE ? region : pathAt(region, path));
   }
-  fetchPairs(region, count);
+  fetch(region, count);
+}
+
+function connectionOf(region: u32, sessions: u32, i: u32): u32 {
+  return connectionAt(region, load<u32>(load<u32>(sessions + 4 * i), SESSION_CONNECTION));
 }
 
 /** Fetches the routes to the sources of `count` packets that were opened. */
@@ -87,7 +105,7 @@ export function lookAtDestinations(region: u32, count: u32): bool {
     store<u32>(region + HELD_TARGETS + 4 * i, target);
     toFetch(region, i, target >= <u32>RouteTarget.FirstSpecial ? region : connectionAt(region, target));
   }
-  fetchPairs(region, count);
+  fetch(region, count);
   // In place of each connection's address come those of its session and its path. Of a path of IPv6 only the first line is fetched.
   for (let i = count; i-- != 0; ) {
     const connection = load<u32>(region + TO_FETCH + 4 * i);
@@ -110,17 +128,6 @@ function fetch(region: u32, count: u32): void {
   let seen: u64 = 0;
   const end = region + TO_FETCH + 4 * count;
   for (let at = region + TO_FETCH; at != end; at += 4) seen += load<u64>(load<u32>(at));
-  store<u64>(region, seen, LOOKED_AT);
-}
-
-/** The same, and from the lines behind them. */
-function fetchPairs(region: u32, count: u32): void {
-  let seen: u64 = 0;
-  const end = region + TO_FETCH + 4 * count;
-  for (let at = region + TO_FETCH; at != end; at += 4) {
-    const address = load<u32>(at);
-    seen += load<u64>(address) + load<u64>(address, CACHE_LINE);
-  }
   store<u64>(region, seen, LOOKED_AT);
 }
 

@@ -23,7 +23,6 @@ import {
   ACTIVITY_TX_BYTES,
   ACTIVITY_TX_PACKETS,
   CONNECTION_ACTIVE,
-  CONNECTION_FLAGS,
   CONNECTION_PATH,
   CONNECTION_SESSION,
   PATH_CHANNEL,
@@ -111,7 +110,7 @@ function handleFrame(region: u32, i: u32, isLookedUp: bool, now: f64): void {
 function sendPackets(region: u32, connectionSlot: u32, now: f64): void {
   const connection = connectionAt(region, connectionSlot);
   const segments = load<u32>(region, PLAN_SEGMENTS);
-  if (!(atomic.load<u32>(connection, CONNECTION_FLAGS) & CONNECTION_ACTIVE)) {
+  if (!atomic.load<u32>(connection, CONNECTION_ACTIVE)) {
     drop(region, Drop.NoRoute, segments);
     return;
   }
@@ -160,7 +159,7 @@ export function sealForPeer(region: u32, connectionSlot: u32, length: u32, now: 
   const connection = connectionAt(region, connectionSlot);
   const session = usableSession(region, connection, now);
   const path = usablePath(region, connection);
-  if (!(atomic.load<u32>(connection, CONNECTION_FLAGS) & CONNECTION_ACTIVE) || session == 0 || path == 0) {
+  if (!atomic.load<u32>(connection, CONNECTION_ACTIVE) || session == 0 || path == 0) {
     drop(region, Drop.NoPath, 1);
     return false;
   }

@@ -114,45 +114,50 @@ export const REJECT_AFTER_TIME = 180000;
 
 // ---- Connections ------------------------------------------------------------------------------------------------------------
 
-/** Bytes of a connection record: a line that is read and a line that workers write. */
+// What sends and what receives have a line each, for the reasons that sessions have. The control plane writes what is not activity.
+//
+//    0     | active | session | path | - | sent at, data at | tx bytes, packets |
+//    64    | checks | filters | moved | - | denied at | received at, data at | rx bytes, packets |
+
+/** Bytes of a connection record. */
 export const CONNECTION_SIZE = 128;
-/** u32, atomic: `CONNECTION_…` bits below; 0 for a free slot. */
-export const CONNECTION_FLAGS = 0;
+/** u32, atomic: 1 while the slot is in use. */
+export const CONNECTION_ACTIVE = 0;
 /** u32, atomic: slot of the session that sends, or `NONE`. */
 export const CONNECTION_SESSION = 4;
 /** u32, atomic: slot of the path, or `NONE`. */
 export const CONNECTION_PATH = 8;
-/** u32, atomic: slot of the filter set, or `NONE`: nothing is allowed. Only with `CONNECTION_FILTERED`. */
-export const CONNECTION_FILTERS = 12;
+/** u32: what received packets must pass, the bits `CHECK_…`. Set once, before the slot is in use. */
+export const CONNECTION_CHECKS = 64;
+/** u32, atomic: slot of the filter set, or `NONE`: nothing is allowed. Only with `CHECK_FILTERS`. */
+export const CONNECTION_FILTERS = 68;
 /** u32, atomic: 1 when `EndpointMoved` was reported and the path has not been rewritten since. */
-export const CONNECTION_MOVED = 16;
+export const CONNECTION_MOVED = 72;
 /** f64: when a packet that the filters do not allow was last reported; written by workers, a lost update is harmless. */
-export const CONNECTION_DENIED_AT = 24;
-/** Eight u64, atomic; in the order of the `ACTIVITY_…` offsets. Times are milliseconds, rounded down. */
-export const CONNECTION_ACTIVITY = 64;
+export const CONNECTION_DENIED_AT = 80;
+
+// Activity: u64, atomic. Times are milliseconds, rounded down.
 /** When a message was last sent. */
-export const ACTIVITY_SENT_AT = 64;
-/** When an authenticated message was last received. */
-export const ACTIVITY_RECEIVED_AT = 72;
+export const ACTIVITY_SENT_AT = 16;
 /** When a message with a packet was last sent. */
-export const ACTIVITY_SENT_DATA_AT = 80;
-/** When an authenticated message with a packet was last received. */
-export const ACTIVITY_RECEIVED_DATA_AT = 88;
+export const ACTIVITY_SENT_DATA_AT = 24;
 /** Bytes of transport messages sent (packet, header and tag). */
-export const ACTIVITY_TX_BYTES = 96;
+export const ACTIVITY_TX_BYTES = 32;
+/** Transport messages sent. */
+export const ACTIVITY_TX_PACKETS = 40;
+/** When an authenticated message was last received. */
+export const ACTIVITY_RECEIVED_AT = 88;
+/** When an authenticated message with a packet was last received. */
+export const ACTIVITY_RECEIVED_DATA_AT = 96;
 /** Bytes of authenticated transport messages received. */
 export const ACTIVITY_RX_BYTES = 104;
-/** Transport messages sent. */
-export const ACTIVITY_TX_PACKETS = 112;
 /** Authenticated transport messages received. */
-export const ACTIVITY_RX_PACKETS = 120;
+export const ACTIVITY_RX_PACKETS = 112;
 
-/** Flag: the slot is in use. */
-export const CONNECTION_ACTIVE = 1;
-/** Flag: destinations of received packets must pass the connection's filters. */
-export const CONNECTION_FILTERED = 2;
-/** Flag: report when authenticated messages come from another address than the path's (WireGuard's roaming). */
-export const CONNECTION_LEARN_ENDPOINT = 4;
+/** Check: the destinations of packets, by the connection's filters. */
+export const CHECK_FILTERS = 1;
+/** Check: whether messages come from the path's remote address; report it when they do not (WireGuard's roaming). */
+export const CHECK_ENDPOINT = 2;
 
 // ---- Touched connections: a bit for each connection slot, set when its activity changes, cleared by the control plane --------------
 

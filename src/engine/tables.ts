@@ -6,11 +6,11 @@
 
 import { Drop, NONE, RouteTarget } from "../../assembly/abi.js";
 import {
+  CHECK_ENDPOINT,
+  CHECK_FILTERS,
   CONNECTION_ACTIVE,
-  CONNECTION_FILTERED,
+  CONNECTION_CHECKS,
   CONNECTION_FILTERS,
-  CONNECTION_FLAGS,
-  CONNECTION_LEARN_ENDPOINT,
   CONNECTION_MOVED,
   CONNECTION_PATH,
   CONNECTION_SESSION,
@@ -117,11 +117,9 @@ export class Tables {
     this.#store(address + CONNECTION_SESSION, NONE);
     this.#store(address + CONNECTION_PATH, NONE);
     this.#store(address + CONNECTION_FILTERS, NONE);
-    const flags =
-      CONNECTION_ACTIVE |
-      (options.filtered ? CONNECTION_FILTERED : 0) |
-      (options.learnEndpoint ? CONNECTION_LEARN_ENDPOINT : 0);
-    this.#store(address + CONNECTION_FLAGS, flags);
+    const checks = (options.filtered ? CHECK_FILTERS : 0) | (options.learnEndpoint ? CHECK_ENDPOINT : 0);
+    this.#store(address + CONNECTION_CHECKS, checks);
+    this.#store(address + CONNECTION_ACTIVE, 1);
     this.#connections.set(slot, { routes: new Set(), sessions: new Set(), path: undefined, filters: undefined });
     return slot;
   }
@@ -136,7 +134,7 @@ export class Tables {
     for (const localIndex of connection.sessions) this.removeSession(localIndex);
     this.setPath(slot, undefined);
     this.#replaceFilters(slot, connection, undefined);
-    this.#store(this.#connectionAddress(slot) + CONNECTION_FLAGS, 0);
+    this.#store(this.#connectionAddress(slot) + CONNECTION_ACTIVE, 0);
     this.#connections.delete(slot);
     this.#reclaimer.retire(() => this.#connectionSlots.give(slot));
   }
