@@ -9,9 +9,6 @@
 //
 // Numbers are little-endian unless a field is part of a packet or of a kernel structure that says otherwise.
 
-/** Bytes of a cache line: what is written by different threads must not share one. */
-export const CACHE_LINE = 64;
-
 // ---- Prefix tables: routes and filters ------------------------------------------------------------------------------------
 //
 // An open-addressing hash table with linear probing over (scope, family, prefix length, masked address). A lookup probes once
