@@ -304,13 +304,13 @@ function pairKernel() {
   const round = () => inTurn(blocks.map((block) => quarterRound(rowsOf(block), rotateByBytes)));
   const horizontalDoubleRound = () => [
     ...round(),
-    ...turn("b", 1),
-    ...turn("c", 2),
-    ...turn("d", 3),
+    ...turn("a", 3),
+    ...turn("c", 1),
+    ...turn("d", 2),
     ...round(),
-    ...turn("b", 3),
-    ...turn("c", 2),
-    ...turn("d", 1),
+    ...turn("a", 1),
+    ...turn("c", 3),
+    ...turn("d", 2),
   ];
   return `/** ChaCha20 of two blocks: lanes 0 and 1 of SOURCES and DESTINATIONS, with STATE and PAIR_WORDS. */
 export function pairKernel(scratch: u32): void {
