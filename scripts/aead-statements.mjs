@@ -70,7 +70,7 @@ const polyBegin = (g) => [
  * h = (h + block) * r, for the block at `offset` of the group's text. A limb of the result is cut off a sum before the sum's
  * upper half is carried on: that half may then be made in the sum's own register.
  */
-const polyBlock = (g, offset) => {
+const polyBlock = (g, offset, isFirst = false) => {
   const id = `${g}_${offset}`;
   const product = (i, factor) => `t${i}_${id} * ${factor}_${g}`;
   const sum = (name, terms) => [
@@ -82,8 +82,9 @@ const polyBlock = (g, offset) => {
   return [
     ...range(4).map((i) => {
       const bit = i === 3 ? " + highBit" : "";
-      return `const t${i}_${id} = h${i}_${g} + <u64>load<u32>(text${g}, ${offset + 4 * i})${bit};`;
+      return `let t${i}_${id} = h${i}_${g} + <u64>load<u32>(text${g}, ${offset + 4 * i})${bit};`;
     }),
+    ...(isFirst ? [] : [`t0_${id} += carry_${g};`]),
     // What is known last (t0, from the carry of the block before; the carry) comes last.
     ...sum("d0", [product(1, "s3"), product(2, "s2"), product(3, "s1"), product(0, "r0")]),
     limb(0),
@@ -93,7 +94,7 @@ const polyBlock = (g, offset) => {
     limb(2),
     ...sum("d3", [product(2, "r1"), product(3, "r0"), product(1, "r2"), product(0, "r3"), carry("d2")]),
     `h3_${g} = d3_${id} & mask34;`,
-    `h0_${g} += 5 * (d3_${id} >> 34);`,
+    `${isFirst ? "let " : ""}carry_${g} = 5 * (d3_${id} >> 34);`,
   ];
 };
 
@@ -107,14 +108,17 @@ export const polyConstantsLoaded = [
 ];
 
 /** Four blocks. */
-export const polyGroup = (g) => [...polyBegin(g), ...range(4).flatMap((block) => polyBlock(g, 16 * block))];
+export const polyGroup = (g) => [...polyBegin(g), ...range(4).flatMap((block) => polyBlock(g, 16 * block, block === 0))];
 
-export const polyEnd = (g) => range(4).map((i) => `store<u64>(state${g}, h${i}_${g}, ${polyH(i)});`);
+export const polyEnd = (g) => [
+  `h0_${g} += carry_${g};`,
+  ...range(4).map((i) => `store<u64>(state${g}, h${i}_${g}, ${polyH(i)});`),
+];
 
 /** Poly1305 alone, of one text and of two at a time: one waits for its own results, so that two take little longer. */
 export const polyKernels = () => `/** Absorbs \`blocks\` blocks of 16 bytes at \`text0\` into \`state0\`. */
 export function absorb(state0: u32, text0: u32, blocks: u32): void {
-${lines(2, [...polyConstants, ...polyLoad(0)])}
+${lines(2, [...polyConstants, ...polyLoad(0), "let carry_0: u64 = 0;"])}
   for (const end = text0 + (blocks << 4); text0 != end; text0 += 16) {
 ${lines(4, polyBlock(0, 0))}
   }
@@ -123,7 +127,7 @@ ${lines(2, polyEnd(0))}
 
 /** The same, and as many blocks at \`text1\` into another state, \`state1\`. */
 export function absorbPair(state0: u32, text0: u32, state1: u32, text1: u32, blocks: u32): void {
-${lines(2, [...polyConstants, ...polyLoad(0), ...polyLoad(1)])}
+${lines(2, [...polyConstants, ...polyLoad(0), ...polyLoad(1), "let carry_0: u64 = 0;", "let carry_1: u64 = 0;"])}
   for (const end = text0 + (blocks << 4); text0 != end; text0 += 16) {
 ${lines(4, inTurn([polyBlock(0, 0), polyBlock(1, 0)]))}
     text1 += 16;
