@@ -52,18 +52,24 @@ const polyR = (i) => 4 * i;
 const polyS = (i) => 28 + 4 * i;
 const polyH = (i) => 48 + 8 * i;
 
-/** The limbs of r and of h, loaded from the state of group `g`. */
-const polyLoad = (g) => [
+/** The limbs of r, and of what 2^128 times them is, loaded from the state of group `g`; */
+const polyLoadR = (g) => [
   ...range(4).map((i) => `const r${i}_${g} = <u64>load<u32>(state${g}, ${polyR(i)});`),
   ...[1, 2, 3].map((i) => `const s${i}_${g} = <u64>load<u32>(state${g}, ${polyS(i)});`),
-  ...range(4).map((i) => `let h${i}_${g} = load<u64>(state${g}, ${polyH(i)});`),
 ];
+/** and the limbs of h. */
+const polyLoadH = (g) => range(4).map((i) => `let h${i}_${g} = load<u64>(state${g}, ${polyH(i)});`);
 
-/** The same, of the state that group `g` of the kernel's descriptor names. */
-const polyBegin = (g) => [
+/** Group `g` of the kernel's descriptor: what it absorbs, into which state, and the state's r; */
+export const polyKey = (g) => [
   `const text${g} = load<u32>(job, POLY_TEXTS + ${4 * g});`,
   `const state${g} = load<u32>(job, POLY_TARGETS + ${4 * g});`,
-  ...polyLoad(g),
+  ...polyLoadR(g),
+];
+/** its h, and four blocks. The group before may have the same state, so its h must have been stored. */
+export const polyBlocks = (g) => [
+  ...polyLoadH(g),
+  ...range(4).flatMap((block) => polyBlock(g, 16 * block, block === 0)),
 ];
 
 /**
@@ -107,9 +113,10 @@ export const polyConstantsLoaded = [
   "const mask34 = load<u64>(scratch, POLY_CONSTANTS + 8);",
 ];
 
-/** Four blocks. */
-export const polyGroup = (g) => [...polyBegin(g), ...range(4).flatMap((block) => polyBlock(g, 16 * block, block === 0))];
+/** Both. */
+export const polyGroup = (g) => [...polyKey(g), ...polyBlocks(g)];
 
+/** Stores h. */
 export const polyEnd = (g) => [
   `h0_${g} += carry_${g};`,
   ...range(4).map((i) => `store<u64>(state${g}, h${i}_${g}, ${polyH(i)});`),
@@ -118,7 +125,7 @@ export const polyEnd = (g) => [
 /** Poly1305 alone, of one text and of two at a time: one waits for its own results, so that two take little longer. */
 export const polyKernels = () => `/** Absorbs \`blocks\` blocks of 16 bytes at \`text0\` into \`state0\`. */
 export function absorb(state0: u32, text0: u32, blocks: u32): void {
-${lines(2, [...polyConstants, ...polyLoad(0), "let carry_0: u64 = 0;"])}
+${lines(2, [...polyConstants, ...polyLoadR(0), ...polyLoadH(0), "let carry_0: u64 = 0;"])}
   for (const end = text0 + (blocks << 4); text0 != end; text0 += 16) {
 ${lines(4, polyBlock(0, 0))}
   }
@@ -127,7 +134,7 @@ ${lines(2, polyEnd(0))}
 
 /** The same, and as many blocks at \`text1\` into another state, \`state1\`. */
 export function absorbPair(state0: u32, text0: u32, state1: u32, text1: u32, blocks: u32): void {
-${lines(2, [...polyConstants, ...polyLoad(0), ...polyLoad(1), "let carry_0: u64 = 0;", "let carry_1: u64 = 0;"])}
+${lines(2, [...polyConstants, ...[0, 1].flatMap((g) => [...polyLoadR(g), ...polyLoadH(g)]), "let carry_0: u64 = 0;", "let carry_1: u64 = 0;"])}
   for (const end = text0 + (blocks << 4); text0 != end; text0 += 16) {
 ${lines(4, inTurn([polyBlock(0, 0), polyBlock(1, 0)]))}
     text1 += 16;

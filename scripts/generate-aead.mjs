@@ -30,11 +30,13 @@ import {
   diagonals,
   inTurn,
   lines,
+  polyBlocks,
   polyConstants,
   polyConstantsLoaded,
   polyEnd,
   polyGroup,
   polyKernels,
+  polyKey,
   quarterRound,
   range,
   rotateByBytes,
@@ -221,6 +223,8 @@ ${output(4, 8)}
 
 /** A state in locals from one turn to the next. */
 const inLocals = {
+  poly: range(WIDE_GROUPS).flatMap((g) => [...polyGroup(g), ...polyEnd(g)]),
+  polyAfter: [],
   begin: loadInitial,
   beginTurn: [],
   endTurn: exchangePlaces,
@@ -228,8 +232,16 @@ const inLocals = {
   output: xorKeystream,
 };
 
-/** A state in memory between turns, and no permutations in 256 bits: V8 12 aborts when it meets them. */
+/**
+ * A state in memory between turns, and no permutations in 256 bits: V8 12 aborts when it meets them. It orders a turn by a walk backwards, as V8
+ * 11 does, so the stores of the last group come at the end, and the loads of r of all groups at the start: a twelfth less time.
+ */
 const inMemory = {
+  poly: [
+    ...range(WIDE_GROUPS).flatMap(polyKey),
+    ...range(WIDE_GROUPS).flatMap((g) => [...polyBlocks(g), ...(g < WIDE_GROUPS - 1 ? polyEnd(g) : [])]),
+  ],
+  polyAfter: polyEnd(WIDE_GROUPS - 1),
   begin: range(16).flatMap((i) => [...loadInitial.slice(2 * i, 2 * i + 2), ...storeHalves(`x${i}`, `z${i}`, 32 * i)]),
   beginTurn: halves((x, at) => `${x} = v128.load(scratch, WORKING + ${at});`),
   endTurn: range(16).flatMap((i) => storeHalves(`x${i}`, `z${i}`, 32 * exchangedPlace(i))),
@@ -237,8 +249,8 @@ const inMemory = {
   output: outputByHalves,
 };
 
-/** The twenty rounds (section 2.3), with the statements of `polyOfTurn` woven in. */
-function wideRounds(name, state, polyOfTurn) {
+/** The twenty rounds (section 2.3), with the statements of `polyOfTurn` woven in and those of `polyAfterTurn` behind each turn. */
+function wideRounds(name, state, polyOfTurn, polyAfterTurn) {
   const quarterRoundOfHalves = (indices) =>
     inTurn(["x", "z"].map((half) => quarterRound(wordsNamed(half, indices), rotateByShifts)));
   // Two quarter rounds at a time: the processor looks only so far ahead for work that can be done at once, half as far while its core has
@@ -253,7 +265,7 @@ ${lines(2, [...countOn([0, 16]), ...state.begin, ...(polyOfTurn.length > 0 ? pol
   let job = scratch;
   const end = scratch + ${4 * WIDE_GROUPS * WIDE_TURNS};
   do {
-${lines(4, [...state.beginTurn, ...rounds, ...state.endTurn])}
+${lines(4, [...state.beginTurn, ...rounds, ...state.endTurn, ...polyAfterTurn])}
     job += ${4 * WIDE_GROUPS};
   } while (job != end);
 ${lines(2, state.end)}
@@ -262,12 +274,11 @@ ${lines(2, state.end)}
 
 /** Eight lanes, and eight groups of Poly1305. */
 function wideLaneKernel(state) {
-  const poly = range(WIDE_GROUPS).flatMap((g) => [...polyGroup(g), ...polyEnd(g)]);
   return `/** The rounds of all lanes, from INITIAL to WORKING, and the groups of Poly1305. */
-${wideRounds("laneRounds", state, poly)}
+${wideRounds("laneRounds", state, state.poly, state.polyAfter)}
 
 /** The rounds alone. */
-${wideRounds("plainRounds", state, [])}
+${wideRounds("plainRounds", state, [], [])}
 
 ${state.output()}
 

@@ -78,11 +78,11 @@ export function setBlocks(scratch: u32, lane0: u32, lane1: u32): void {
   if (LANES > 4) v128.store(scratch, i32x4.add(first, i32x4.splat(4)), COUNTERS + 16);
 }
 
-/** Blocks 0 and 1 in the pair kernel, with the nonce of the lanes. */
-export function setPair(scratch: u32, head: u32, tail: u64): void {
+/** Block 0 and another one in the pair kernel, and their nonce. */
+export function setPair(scratch: u32, head: u32, tail: u64, block: u32): void {
   const words = i64x2.replace_lane(i64x2.splat((<u64>head) << 32), 1, tail);
   v128.store(scratch, words, PAIR_WORDS);
-  v128.store(scratch, v128.or(words, i32x4(1, 0, 0, 0)), PAIR_WORDS + 16);
+  v128.store(scratch, i32x4.replace_lane(words, 0, block), PAIR_WORDS + 16);
 }
 
 /** What a lane reads and where it writes: 64 bytes each. */

@@ -12,7 +12,7 @@
 // before the kernel writes, hence source and destination may be one. So that the groups come out even, the first kernel
 // decrypts the blocks at the end, which it holds back in scratch:
 //
-//      0      one-time key, the last (n mod 4)   nothing
+//      0      one-time key, the last (n mod 4)   nothing                  (the pair kernel, if they are two together at most)
 //      1      text 0 1 2 3                       text 0 1 2 3
 //     ...                                        then, alone: the last (n mod 4) and the lengths
 
@@ -63,7 +63,7 @@ export function sealSingle(
   let done: u32;
   setKeyLane(scratch, 0);
   if (length <= BLOCK) {
-    setPair(scratch, nonceHead, nonceTail);
+    setPair(scratch, nonceHead, nonceTail, 1);
     setTextLane(scratch, 1, source, destination, 0, full, length);
     pairKernel(scratch);
     done = BLOCK;
@@ -140,12 +140,15 @@ export function openSingle(
     const from = at < full ? source + at : at < length ? tail : scratch + IDLE;
     setLane(scratch, lane, from, heldBack + (lane - 1) * BLOCK);
   }
-  if (blocks <= 1) {
-    setPair(scratch, nonceHead, nonceTail);
-    pairKernel(scratch);
-  } else {
+  if (blocks > 1) {
     setKeyRows(scratch);
     setNonce(scratch, nonceHead, nonceTail);
+  }
+  // For the key's block and at most one more the pair kernel takes less time.
+  if (blocks % LANES <= 1) {
+    setPair(scratch, nonceHead, nonceTail, main / BLOCK + 1);
+    pairKernel(scratch);
+  } else {
     setBlocks(scratch, 0, main / BLOCK + 1);
     plainKernel(scratch);
   }
