@@ -10,7 +10,7 @@ import { median, medianRatio } from "../statistics.js";
 import { type MissingContender, peers, wirelane } from "./contenders.js";
 import { LOADS, type LoadName } from "./loads.js";
 import { measure, type Sample } from "./measure.js";
-import { bareTunnel, productTunnel, type Tunnel, wireguardTunnel } from "./tunnels.js";
+import { bareTunnel, PRODUCT_NAME, productTunnel, type Tunnel, wireguardTunnel } from "./tunnels.js";
 
 /** What to run. */
 export interface TunnelSuiteOptions {
@@ -74,7 +74,7 @@ export async function runTunnelSuite(options: TunnelSuiteOptions): Promise<Tunne
       progress(`starting ${contender.name}`);
       tunnels.push(await wireguardTunnel(lab, contender, index, mtu));
     }
-    if (wanted("client, gateway")) {
+    if (wanted(PRODUCT_NAME)) {
       progress("starting wirelane portal, gateway, client");
       tunnels.push(await productTunnel(lab, directory, node));
     }

@@ -81,6 +81,9 @@ export async function wireguardTunnel(lab: Lab, contender: Contender, index: num
   };
 }
 
+/** What the product is called among the contenders. */
+export const PRODUCT_NAME = "wirelane client, gateway";
+
 /**
  * Client and gateway with the portal.
  *
@@ -88,7 +91,7 @@ export async function wireguardTunnel(lab: Lab, contender: Contender, index: num
  * @param node Node binary that runs them.
  */
 export async function productTunnel(lab: Lab, directory: string, node: string | undefined): Promise<Tunnel> {
-  const name = "wirelane client, gateway";
+  const name = PRODUCT_NAME;
   const [client, server] = hosts(lab, name);
   server.configure("lo", { addresses: [`${INNER.server.ipv4}/32`, `${INNER.server.ipv6}/128`] });
   const product = startPortal({ host: server, address: OUTER.server, resources: INNER.server, directory, node });
