@@ -25,3 +25,11 @@ export function earliest(a: Instant | undefined, b: Instant | undefined): Instan
   if (b === undefined) return a;
   return Math.min(a, b);
 }
+
+/**
+ * The next multiple of `interval` that is at least half of it away. What is to be done now and then, at no exact time, is done at these instants: an
+ * idle process wakes up once for all of it.
+ */
+export function nextTurn(now: Instant, interval: Duration): Instant {
+  return (Math.floor(now / interval + 0.5) + 1) * interval;
+}

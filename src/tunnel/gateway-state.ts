@@ -6,7 +6,7 @@
 
 import { type IpAddress, IpPrefix } from "../base/address.js";
 import { BoundedQueue } from "../base/queue.js";
-import { type Duration, earliest, type Instant, SECOND, type UnixTime } from "../base/time.js";
+import { type Duration, earliest, type Instant, nextTurn, SECOND, type UnixTime } from "../base/time.js";
 import type { Answer, Offer } from "../connection/events.js";
 import type { GatewayNode } from "../connection/gateway-node.js";
 import { type IpPacket, isIcmpError, parseIpPacket } from "../packet/ip.js";
@@ -18,7 +18,7 @@ import { goodbyeTo, parsePeerMessage } from "./peer-message.js";
 import { TUNNEL_RANGES } from "./ranges.js";
 import { type ConnectionEnd, type Connections, StateOverNode } from "./state-over-node.js";
 
-/** How often expiry is looked at. */
+/** How often expiry is looked at, about. */
 export const HOUSEKEEPING_INTERVAL: Duration = SECOND;
 /** Clients known at most. One that is not connected is forgotten for one more; further ones are refused. */
 export const MAX_CLIENTS = 10_000;
@@ -203,7 +203,7 @@ export class GatewayState extends StateOverNode<GatewayConnections, GatewayEvent
   handleTimeoutAt(now: Instant, unixNow: UnixTime): void {
     super.handleTimeout(now);
     if (this.#housekeepingAt !== undefined && now < this.#housekeepingAt) return;
-    this.#housekeepingAt = now + HOUSEKEEPING_INTERVAL;
+    this.#housekeepingAt = nextTurn(now, HOUSEKEEPING_INTERVAL);
     for (const [clientId, client] of this.#clients) {
       this.#releaseEarlyPackets(client, now);
       if (!client.grants.expire(unixNow)) continue;

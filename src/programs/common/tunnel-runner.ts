@@ -16,6 +16,7 @@ import type { Finding } from "../../system/linux/network/change-detector.js";
 import { NetworkMonitor } from "../../system/linux/network/monitor.js";
 import type { ServiceNotifier } from "../../system/linux/service-notify.js";
 import { TUNNEL_MARK } from "../../system/linux/tunnel-interface.js";
+import { Turns } from "../../system/turns.js";
 import type { LocalIdentity } from "../../wireguard/identity.js";
 import type { Activity } from "../../wireguard/timers.js";
 import type { DataplaneUpdate } from "../dataplane.js";
@@ -104,7 +105,7 @@ export class TunnelRunner<Event> {
   readonly #driver: Driver<Event>;
   readonly #statistics: StatisticsReporter;
   readonly #startedAt = monotonicNow();
-  readonly #housekeeping: NodeJS.Timeout;
+  readonly #housekeeping: Turns;
   readonly #end: (end: TunnelEnd) => void;
   readonly #monitor: NetworkMonitor | undefined;
   #setReady: () => void = () => undefined;
@@ -154,7 +155,7 @@ export class TunnelRunner<Event> {
     });
     this.#monitor = this.#watchNetwork();
     this.updateHostCandidates();
-    this.#housekeeping = setInterval(() => this.#keepHouse(), HOUSEKEEPING_INTERVAL);
+    this.#housekeeping = new Turns(HOUSEKEEPING_INTERVAL, () => this.#keepHouse());
   }
 
   /**
@@ -271,7 +272,7 @@ export class TunnelRunner<Event> {
   /** Ends everything and takes back what was done to the host. */
   async stop(): Promise<void> {
     this.#isStopped = true;
-    clearInterval(this.#housekeeping);
+    this.#housekeeping.stop();
     this.#monitor?.stop();
     this.#statistics.stop();
     // The portal first: whoever is told goodbye and asks it for another way must not be sent here.

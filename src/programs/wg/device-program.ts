@@ -9,6 +9,7 @@ import { SystemCallError } from "../../system/linux/errno.js";
 import { changeLink, getLink } from "../../system/linux/rtnetlink/links.js";
 import { NetlinkSocket } from "../../system/linux/rtnetlink/netlink.js";
 import { TRANSMIT_QUEUE_LENGTH } from "../../system/linux/tunnel-interface.js";
+import { Turns } from "../../system/turns.js";
 import { ERRNO, type ErrorNumber } from "../../uapi/errno.js";
 import { socketPath, UapiServer } from "../../uapi/server.js";
 import type { DeviceChange, DeviceConfiguration } from "../../wireguard/configuration.js";
@@ -68,7 +69,7 @@ export class DeviceProgram {
   readonly #device: WireGuardDevice;
   readonly #driver: Driver<DeviceEvent>;
   readonly #helper: InitiationHelper;
-  readonly #reclaimTimer: NodeJS.Timeout;
+  readonly #reclaiming: Turns;
   /** Initiations dropped without being opened, as far as that has been logged. */
   #droppedLogged = 0;
   #server: UapiServer | undefined;
@@ -107,10 +108,10 @@ export class DeviceProgram {
       this.#openInitiations();
     });
     this.#device.handleBound(this.#port);
-    this.#reclaimTimer = setInterval(() => {
+    this.#reclaiming = new Turns(RECLAIM_INTERVAL, () => {
       dataplane.reclaim();
       this.#logDropped();
-    }, RECLAIM_INTERVAL);
+    });
   }
 
   /**
@@ -154,7 +155,7 @@ export class DeviceProgram {
 
   /** Ends the device: the configuration socket, all sessions, the interface. */
   async stop(): Promise<void> {
-    clearInterval(this.#reclaimTimer);
+    this.#reclaiming.stop();
     this.#sourceWatch?.stop();
     await this.#server?.close();
     this.#driver.stop();

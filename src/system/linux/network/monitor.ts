@@ -2,7 +2,7 @@
 // addresses and routes are listed. Notifications alone would not do: the kernel drops IPv4 routes with their link or address without a word,
 // and when it has more to say than its buffer holds, the rest is lost.
 
-import type { Duration } from "../../../base/time.js";
+import { type Duration, nextTurn } from "../../../base/time.js";
 import { monotonicNow } from "../../clock.js";
 import { SystemCallError } from "../errno.js";
 import { ReadinessWatch } from "../readiness-watch.js";
@@ -91,8 +91,9 @@ export class NetworkMonitor {
 
   #schedule(): void {
     if (this.#stopped) return;
-    const wait = (this.#detector.pollTimeout() ?? Number.POSITIVE_INFINITY) - monotonicNow();
-    const delay = Math.max(0, Math.ceil(Math.min(SLEEP_INTERVAL, wait)));
+    const now = monotonicNow();
+    const next = Math.min(nextTurn(now, SLEEP_INTERVAL), this.#detector.pollTimeout() ?? Number.POSITIVE_INFINITY);
+    const delay = Math.max(0, Math.ceil(next - now));
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#turn(), delay);
   }
