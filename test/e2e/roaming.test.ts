@@ -111,6 +111,20 @@ describeWorld("roaming", (scenario) => {
     assert.equal(count(client, "Connection ended", mark), 0);
   });
 
+  scenario("a gateway that gets a further address keeps its connection to the portal", async (world) => {
+    const { gateway } = await startPrograms(world);
+    await pingable(world, ADDRESS);
+    const { mark } = gateway;
+    await world.gateway.run("ip", ["address", "add", "203.0.113.99/32", "dev", "eth0"]);
+    await gateway.waitFor("Asking relays anew", { from: mark, timeout: 5000 });
+    await sleep(QUIET);
+    assert.equal(count(gateway, "Connected to portal", mark), 0);
+    assert.ok(world.ping(ADDRESS, 1000) !== undefined, "a reply");
+    const from = gateway.mark;
+    await world.gateway.run("ip", ["address", "delete", "203.0.113.99/32", "dev", "eth0"]);
+    await gateway.waitFor("Connected to portal", { from, timeout: 5000 });
+  });
+
   scenario("a gateway that moves to another network is found there by its clients", async (world, context) => {
     const { gateway } = await startPrograms(world);
     await pingable(world, ADDRESS);

@@ -10,7 +10,12 @@ import {
   MIN_SUSPENSION,
   NetworkChangeDetector,
 } from "../../src/system/linux/network/change-detector.js";
-import { describeNetwork, mayConcern, type NetworkSnapshot } from "../../src/system/linux/network/state.js";
+import {
+  areAddresses,
+  describeNetwork,
+  mayConcern,
+  type NetworkSnapshot,
+} from "../../src/system/linux/network/state.js";
 import type { InterfaceAddress } from "../../src/system/linux/rtnetlink/addresses.js";
 import type { Link } from "../../src/system/linux/rtnetlink/links.js";
 import type { Route } from "../../src/system/linux/rtnetlink/routes.js";
@@ -91,6 +96,12 @@ test("default routes count, and the addresses of their links", () => {
 test("without default route the addresses of all links count", () => {
   const lines = describe({ ...HOME, routes: [route("10.0.0.0/8", ETH)] });
   assert.deepEqual(lines, ["address 172.17.0.1/24 on docker0#4", "address 192.0.2.2/24 on eth0#2"]);
+});
+
+test("which lines are addresses", () => {
+  const [addressLine = "", routeLine = ""] = describe(HOME);
+  assert.equal(areAddresses([addressLine, addressLine]), true);
+  assert.equal(areAddresses([addressLine, routeLine]), false);
 });
 
 test("a default route with several next hops may lead over any link", () => {

@@ -14,6 +14,7 @@ import { monotonicNow } from "../../system/clock.js";
 import { SystemCallError } from "../../system/linux/errno.js";
 import type { Finding } from "../../system/linux/network/change-detector.js";
 import { NetworkMonitor } from "../../system/linux/network/monitor.js";
+import { areAddresses } from "../../system/linux/network/state.js";
 import type { ServiceNotifier } from "../../system/linux/service-notify.js";
 import { TUNNEL_MARK } from "../../system/linux/tunnel-interface.js";
 import { Turns } from "../../system/turns.js";
@@ -28,6 +29,7 @@ import { PortalConnection, type PortalEvent } from "./portal-connection.js";
 import { rehearse } from "./rehearsal.js";
 import { StatisticsReporter } from "./statistics.js";
 import { type HostCandidateSink, TunnelHost } from "./tunnel-host.js";
+import { keepYoungGenerationSmall } from "./young-generation.js";
 
 /** How often removed table entries are freed, in milliseconds. */
 const HOUSEKEEPING_INTERVAL = 1000;
@@ -82,8 +84,12 @@ export interface TunnelParts<Event> {
   handleReply(ref: number, response: unknown, now: Instant): void;
   /** Takes the refusal of a request. */
   handleErrorReply(ref: number, reason: string, now: Instant): void;
-  /** The network has changed, and there is one: connections, or what they rest on, are to be made anew. */
-  handleNetworkChange(): Promise<void>;
+  /**
+   * The network has changed, and there is one: connections, or what they rest on, are to be made anew.
+   *
+   * @param hasOnlyGrown addresses have come, and nothing else has changed: what was connected before still is.
+   */
+  handleNetworkChange(hasOnlyGrown: boolean): Promise<void>;
 }
 
 /** Why a program has to end although nobody asked it to. */
@@ -174,6 +180,7 @@ export class TunnelRunner<Event> {
       end = resolve;
     });
     const log = options.log.target(kind.target);
+    keepYoungGenerationSmall();
     const host = await TunnelHost.start({
       connections: kind.connections,
       publicKey: options.identity.publicKey,
@@ -181,6 +188,7 @@ export class TunnelRunner<Event> {
       workers: options.workers,
       onFailure: (error) => end({ message: error.message }),
     });
+    keepYoungGenerationSmall();
     const runner = new TunnelRunner(options, kind, log, host, ended, end, create);
     try {
       await runner.#connect();
@@ -253,11 +261,14 @@ export class TunnelRunner<Event> {
     });
   }
 
-  /** The network has changed: tells the state, with the host's addresses as they are now, and opens a fresh socket to the portal. */
-  adapt(tell: (now: Instant) => void): void {
-    this.log.info("Asking relays and portal anew");
+  /**
+   * The network has changed: tells the state, with the host's addresses as they are now, and opens a fresh socket to the portal unless the old one is
+   * known to work: requests that come between the two would be lost.
+   */
+  adapt(tell: (now: Instant) => void, portalStays: boolean): void {
+    this.log.info(portalStays ? "Asking relays anew" : "Asking relays and portal anew");
     this.#monitor?.acknowledge();
-    this.#portal?.reconnect();
+    if (!portalStays) this.#portal?.reconnect();
     this.#driver.input((now) => {
       this.host.updateHostCandidates(this.#parts.state, now);
       tell(now);
@@ -330,7 +341,7 @@ export class TunnelRunner<Event> {
           slept_ms: Math.round(slept),
         });
         this.#parts
-          .handleNetworkChange()
+          .handleNetworkChange(gone.length === 0 && !interrupted && slept === 0 && areAddresses(come))
           .catch((error: unknown) => this.log.error("Cannot reset", { reason: messageOf(error) }));
         return;
       }

@@ -57,8 +57,8 @@ export async function startGateway(options: TunnelOptions): Promise<RunningProgr
 }
 
 /** By hand or after a change of network. */
-function adaptGateway(runner: TunnelRunner<GatewayEvent>, state: GatewayState): void {
-  runner.adapt((now) => state.handleNetworkChange(now));
+function adaptGateway(runner: TunnelRunner<GatewayEvent>, state: GatewayState, portalStays = false): void {
+  runner.adapt((now) => state.handleNetworkChange(now), portalStays);
 }
 
 /** What the gateway does with events and messages. */
@@ -92,8 +92,8 @@ class Gateway {
     this.#runner.log.warn("The portal refused a message", { reason });
   }
 
-  async handleNetworkChange(): Promise<void> {
-    adaptGateway(this.#runner, this.#gateway);
+  async handleNetworkChange(hasOnlyGrown: boolean): Promise<void> {
+    adaptGateway(this.#runner, this.#gateway, hasOnlyGrown);
   }
 
   handleEvent(event: GatewayEvent): void {

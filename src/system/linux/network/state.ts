@@ -29,6 +29,9 @@ export interface NetworkSnapshot {
 /** The lines described in the head of this file. Empty: the host is without network. */
 export type NetworkState = ReadonlySet<string>;
 
+/** How the line of an address begins. */
+const ADDRESS_LINE = "address ";
+
 /** Prefixes at most this long count as everywhere: VPNs set two halves in order to win over the ordinary default route. */
 const LONGEST_DEFAULT = 1;
 
@@ -48,7 +51,7 @@ export function describeNetwork({ links, addresses, routes }: NetworkSnapshot, t
   for (const address of addresses) {
     const link = usable.get(address.link);
     if (link === undefined || !isLasting(address) || !(isEveryLink || leading.has(address.link))) continue;
-    lines.add(`address ${address.address}/${address.prefixLength} on ${describeLink(link)}`);
+    lines.add(`${ADDRESS_LINE}${address.address}/${address.prefixLength} on ${describeLink(link)}`);
   }
   return lines;
 }
@@ -65,6 +68,11 @@ export function mayConcern(change: NetworkChange, tunnelLink: number | undefined
     case "route":
       return isDefault(change.route) && (tunnelLink === undefined || change.route.link !== tunnelLink);
   }
+}
+
+/** Whether lines of a state are all addresses. */
+export function areAddresses(lines: readonly string[]): boolean {
+  return lines.every((line) => line.startsWith(ADDRESS_LINE));
 }
 
 function isDefault({ destination, type, table }: Route): boolean {
