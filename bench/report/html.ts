@@ -2,7 +2,7 @@
 
 import { PATH_LOADS } from "../relay/path.js";
 import { RELAY_LOADS, type RelaySuiteResult } from "../relay/suite.js";
-import { LOADS } from "../tunnel/loads.js";
+import { LOADS, type Load } from "../tunnel/loads.js";
 import type { TunnelSuiteResult } from "../tunnel/suite.js";
 import type { AnySuiteResult, BenchReport } from "./report.js";
 
@@ -108,18 +108,26 @@ function pathCharts({ paths }: RelaySuiteResult): Chart[] {
   }));
 }
 
+/** What a load's figure is shown in. */
+const UNITS: Record<Load["type"], { readonly unit: string; readonly show: (figure: number) => string }> = {
+  transfer: { unit: "Gbit/s", show: (figure) => (figure / 1e9).toFixed(2) },
+  ping: { unit: "ms, less is better", show: (figure) => (figure * 1e3).toFixed(3) },
+  idle: { unit: "CPU-seconds per minute, less is better", show: (figure) => figure.toFixed(3) },
+};
+
 function tunnelCharts({ options, contenders }: TunnelSuiteResult): Chart[] {
   return options.loads.map((load) => {
     const { type, title } = LOADS[load];
-    const unit = type === "ping" ? "ms, less is better" : "Gbit/s";
+    const { unit, show } = UNITS[type];
     return {
       title: `${title}, ${unit}`,
       bars: contenders.flatMap(({ name, loads }) => {
         const figures = loads[load];
         if (figures === undefined) return [];
-        const { figure, cpuSecondsPerGigabyte, lost = 0 } = figures;
-        const parts = [type === "ping" ? (figure * 1e3).toFixed(3) : (figure / 1e9).toFixed(2)];
+        const { figure, cpuSecondsPerGigabyte, lost = 0, residentBytes } = figures;
+        const parts = [show(figure)];
         if (cpuSecondsPerGigabyte !== undefined) parts.push(`${cpuSecondsPerGigabyte.machine.toFixed(2)} CPU-s/GB`);
+        if (residentBytes !== undefined) parts.push(`${(residentBytes / 1e6).toFixed(0)} MB`);
         if (lost > 0) parts.push(`${(100 * lost).toFixed(1)} % lost`);
         return [{ label: name, value: figure, text: parts.join(", ") }];
       }),

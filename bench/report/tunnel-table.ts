@@ -1,6 +1,6 @@
 // The tunnel suite's results as text: one table per load.
 
-import { LOADS, type LoadName } from "../tunnel/loads.js";
+import { LOADS, type Load, type LoadName } from "../tunnel/loads.js";
 import type { LoadResult, TunnelSuiteResult } from "../tunnel/suite.js";
 
 /** The tables, with a heading and the contenders that are missing. */
@@ -14,7 +14,7 @@ export function formatTunnel(result: TunnelSuiteResult): string {
 
 function formatLoad(result: TunnelSuiteResult, name: LoadName): string {
   const { type, title } = LOADS[name];
-  const columns = type === "ping" ? pingColumns : transferColumns;
+  const columns = COLUMNS[type];
   const rows = result.contenders.flatMap(({ name: contender, loads }) => {
     const figures = loads[name];
     return figures === undefined ? [] : [[contender, ...columns.map(([, format]) => format(figures))]];
@@ -45,3 +45,15 @@ const pingColumns: readonly Column[] = [
   ["lost", ({ lost }) => percent(lost)],
   ["wirelane wg: times its delay", ({ wirelaneRatio }) => decimals(wirelaneRatio, 2)],
 ];
+
+const idleColumns: readonly Column[] = [
+  ["CPU-s/min", ({ figure }) => decimals(figure, 3)],
+  ["MB", ({ residentBytes = 0 }) => decimals(residentBytes / 1e6, 0)],
+  ["wirelane wg: times its CPU time", ({ wirelaneRatio }) => decimals(wirelaneRatio, 2)],
+];
+
+const COLUMNS: Record<Load["type"], readonly Column[]> = {
+  transfer: transferColumns,
+  ping: pingColumns,
+  idle: idleColumns,
+};

@@ -1,7 +1,7 @@
 // What the tunnel suite sends through a tunnel: names, and how each is measured.
 
 /** A load. */
-export type Load = TransferLoad | PingLoad;
+export type Load = TransferLoad | PingLoad | IdleLoad;
 
 /** iperf3 for some seconds; its figure is the payload received, in bits per second. */
 export interface TransferLoad {
@@ -24,6 +24,12 @@ export interface PingLoad {
   readonly beside?: readonly string[];
 }
 
+/** Nothing; its figure is the CPU time that the busier end's program takes, in seconds per minute. */
+export interface IdleLoad {
+  readonly type: "idle";
+  readonly title: string;
+}
+
 const transfer = (title: string, iperf: readonly string[], family: 4 | 6 = 4): TransferLoad => ({
   type: "transfer",
   title,
@@ -43,10 +49,13 @@ export const LOADS = {
   "tcp-1-flood": { ...transfer("TCP, 1 stream, beside a flood of handshakes", []), flood: true },
   ping: { type: "ping", title: "ping, idle", family: 4 },
   "ping-loaded": { type: "ping", title: "ping beside TCP, 1 stream", family: 4, beside: [] },
+  idle: { type: "idle", title: "idle, after what was measured before" },
 } as const satisfies Record<string, Load>;
 
 /** Name of a load. */
 export type LoadName = keyof typeof LOADS;
+/** Name of one that sends something. */
+export type TrafficLoadName = Exclude<LoadName, "idle">;
 
 function udp(length: number, bandwidth: string): string[] {
   return ["--udp", "--length", String(length), "--bandwidth", bandwidth, "--window", "4M"];

@@ -1,16 +1,17 @@
-// What one measurement of a tunnel is: iperf3 or ping between two hosts, with the CPU time of the machine and of the tunnel's
+// What one measurement of a tunnel is: iperf3, ping or nothing between two hosts, with the CPU time of the machine and of the tunnel's
 // processes around it.
 
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import type { LabHost } from "../../scripts/lab/host.js";
 import { median } from "../statistics.js";
-import { LOADS, type LoadName, type PingLoad, type TransferLoad } from "./loads.js";
-import { machineBusySeconds, processSeconds } from "./processes.js";
+import { LOADS, type PingLoad, type TrafficLoadName, type TransferLoad } from "./loads.js";
+import { machineBusySeconds, processSeconds, residentBytes, threadSeconds } from "./processes.js";
 import type { Tunnel } from "./tunnels.js";
 
 /** The result of one load over one tunnel. */
 export interface Sample {
-  /** Payload received in bits per second, or the median round-trip time in seconds. */
+  /** Payload received in bits per second, the median round-trip time in seconds, or CPU time in seconds per minute of idling. */
   readonly figure: number;
   /** CPU-seconds per 10^9 payload bytes; transfers only. */
   readonly cpuSecondsPerGigabyte?: {
@@ -27,12 +28,37 @@ export interface Sample {
   readonly outOfOrder?: number;
   /** TCP segments sent again. */
   readonly retransmits?: number;
+  /** Memory of the larger end's program; idling only. */
+  readonly residentBytes?: number;
 }
 
 /** Runs one load for `seconds`. Throws with the tool's words when it fails. */
-export function measure(tunnel: Tunnel, name: LoadName, seconds: number): Promise<Sample> {
+export function measure(tunnel: Tunnel, name: TrafficLoadName, seconds: number): Promise<Sample> {
   const load: TransferLoad | PingLoad = LOADS[name];
   return load.type === "transfer" ? transfer(tunnel, load, seconds) : ping(tunnel, load, seconds);
+}
+
+/**
+ * When idling begins, in seconds after the last load: some seconds later V8 collects what is left of it, and paths are looked after more often for
+ * twenty. And how long idling is watched at least.
+ */
+const IDLE_AFTER = 30;
+const IDLE_FOR = 20;
+
+/** Watches all tunnels idle at the same time. */
+export async function measureIdle(tunnels: readonly Tunnel[], seconds: number): Promise<Sample[]> {
+  await sleep(1000 * IDLE_AFTER);
+  const ends = tunnels.map(({ processes: { client, server } }) => [...client, ...server]);
+  const before = ends.map((pids) => pids.map(threadSeconds));
+  const watched = Math.max(seconds, IDLE_FOR);
+  await sleep(1000 * watched);
+  return ends.map((pids, i) => {
+    const spent = pids.map((pid, k) => threadSeconds(pid) - (before[i]?.[k] ?? 0));
+    return {
+      figure: (60 * Math.max(...spent)) / watched,
+      residentBytes: Math.max(...pids.map(residentBytes)),
+    };
+  });
 }
 
 interface IperfSum {
@@ -113,7 +139,7 @@ const SETTLING = 500;
 async function ping({ client, ipv4 }: Tunnel, load: PingLoad, seconds: number): Promise<Sample> {
   // The load lasts longer than the pings, and is awaited.
   const beside = load.beside === undefined ? undefined : runIperf(client, ipv4, load.beside, seconds + 1);
-  if (beside !== undefined) await new Promise((resolve) => setTimeout(resolve, SETTLING));
+  if (beside !== undefined) await sleep(SETTLING);
   const count = Math.ceil(seconds / PING_INTERVAL);
   const args = ["-n", "-i", String(PING_INTERVAL), "-c", String(count), ipv4];
   const { stdout } = await client.run("ping", args, { allowFailure: true });

@@ -9,7 +9,7 @@ import { Lab } from "../../scripts/lab/lab.js";
 import { median, medianRatio } from "../statistics.js";
 import { type MissingContender, peers, wirelane } from "./contenders.js";
 import { LOADS, type LoadName } from "./loads.js";
-import { measure, type Sample } from "./measure.js";
+import { measure, measureIdle, type Sample } from "./measure.js";
 import { bareTunnel, PRODUCT_NAME, productTunnel, type Tunnel, wireguardTunnel } from "./tunnels.js";
 
 /** What to run. */
@@ -43,6 +43,7 @@ export interface LoadResult {
   readonly figure: number;
   readonly cpuSecondsPerGigabyte?: NonNullable<Sample["cpuSecondsPerGigabyte"]>;
   readonly lost?: number;
+  readonly residentBytes?: number;
   /** The figure of `wirelane wg` divided by this contender's, round by round; absent for itself. */
   readonly wirelaneRatio?: number;
   /** The same for the CPU time of the whole machine. */
@@ -82,15 +83,23 @@ export async function runTunnelSuite(options: TunnelSuiteOptions): Promise<Tunne
     const samples = new Map<string, Sample[]>(
       tunnels.flatMap(({ name }) => loads.map((load): [string, Sample[]] => [`${name} ${load}`, []])),
     );
-    const steps = rounds * loads.length * tunnels.length;
+    // All idle at once, and once, at the end: it takes a while.
+    const programs = tunnels.filter(({ processes: { client, server } }) => client.length + server.length > 0);
+    const traffic = loads.filter((load) => load !== "idle");
+    const steps = rounds * traffic.length * tunnels.length + (loads.length - traffic.length);
     let step = 0;
     for (let round = 1; round <= rounds; round++) {
-      for (const load of loads) {
+      for (const load of traffic) {
         for (const tunnel of tunnels) {
           progress(`${++step}/${steps}: round ${round}, ${LOADS[load].title}, ${tunnel.name}`);
           samples.get(`${tunnel.name} ${load}`)?.push(await measure(tunnel, load, seconds));
         }
       }
+    }
+    if (loads.includes("idle")) {
+      progress(`${++step}/${steps}: ${LOADS.idle.title}`);
+      const found = await measureIdle(programs, seconds);
+      for (const [i, sample] of found.entries()) samples.get(`${programs[i]?.name} idle`)?.push(sample);
     }
     const contenders = tunnels.map(({ name }) => summarize(name, ours.name, loads, samples));
     return { suite: "tunnel", options: { rounds, seconds, mtu, loads, only }, contenders, missing };
@@ -112,9 +121,11 @@ function summarize(
   const results: Partial<Record<LoadName, LoadResult>> = {};
   for (const load of loads) {
     const own = samples.get(`${name} ${load}`) ?? [];
+    if (own.length === 0) continue;
     const best = samples.get(`${ours} ${load}`) ?? [];
     const isTransfer = LOADS[load].type === "transfer";
     const lost = own.map((sample) => sample.lost).filter((share) => share !== undefined);
+    const memory = own.map((sample) => sample.residentBytes).filter((bytes) => bytes !== undefined);
     results[load] = {
       samples: own,
       figure: median(figures(own)),
@@ -126,6 +137,7 @@ function summarize(
         },
       }),
       ...(lost.length > 0 && { lost: median(lost) }),
+      ...(memory.length > 0 && { residentBytes: median(memory) }),
       ...(name !== ours && { wirelaneRatio: medianRatio(figures(best), figures(own)) }),
       ...(name !== ours && isTransfer && { wirelaneCpuRatio: medianRatio(cpu(best), cpu(own)) }),
     };
