@@ -11,8 +11,8 @@ import {
   NetworkChangeDetector,
 } from "../../src/system/linux/network/change-detector.js";
 import {
-  areAddresses,
   describeNetwork,
+  hasOnlyGrown,
   mayConcern,
   type NetworkSnapshot,
 } from "../../src/system/linux/network/state.js";
@@ -98,10 +98,14 @@ test("without default route the addresses of all links count", () => {
   assert.deepEqual(lines, ["address 172.17.0.1/24 on docker0#4", "address 192.0.2.2/24 on eth0#2"]);
 });
 
-test("which lines are addresses", () => {
+test("a network has only grown when addresses have come and nothing else has happened", () => {
   const [addressLine = "", routeLine = ""] = describe(HOME);
-  assert.equal(areAddresses([addressLine, addressLine]), true);
-  assert.equal(areAddresses([addressLine, routeLine]), false);
+  const change = { come: [addressLine, addressLine], gone: [], interrupted: false, slept: 0 };
+  assert.equal(hasOnlyGrown(change), true);
+  assert.equal(hasOnlyGrown({ ...change, come: [addressLine, routeLine] }), false);
+  assert.equal(hasOnlyGrown({ ...change, gone: [addressLine] }), false);
+  assert.equal(hasOnlyGrown({ ...change, interrupted: true }), false);
+  assert.equal(hasOnlyGrown({ ...change, slept: 6000 }), false);
 });
 
 test("a default route with several next hops may lead over any link", () => {

@@ -14,7 +14,7 @@ import { monotonicNow } from "../../system/clock.js";
 import { SystemCallError } from "../../system/linux/errno.js";
 import type { Finding } from "../../system/linux/network/change-detector.js";
 import { NetworkMonitor } from "../../system/linux/network/monitor.js";
-import { areAddresses } from "../../system/linux/network/state.js";
+import { hasOnlyGrown } from "../../system/linux/network/state.js";
 import type { ServiceNotifier } from "../../system/linux/service-notify.js";
 import { TUNNEL_MARK } from "../../system/linux/tunnel-interface.js";
 import { Turns } from "../../system/turns.js";
@@ -341,7 +341,7 @@ export class TunnelRunner<Event> {
           slept_ms: Math.round(slept),
         });
         this.#parts
-          .handleNetworkChange(gone.length === 0 && !interrupted && slept === 0 && areAddresses(come))
+          .handleNetworkChange(hasOnlyGrown(finding))
           .catch((error: unknown) => this.log.error("Cannot reset", { reason: messageOf(error) }));
         return;
       }

@@ -13,6 +13,7 @@
 // are tentative (they may yet turn out to be taken) or temporary (RFC 8981: there is always a lasting one of the same network beside them,
 // and they change every day), lifetimes.
 
+import type { Duration } from "../../../base/time.js";
 import type { InterfaceAddress } from "../rtnetlink/addresses.js";
 import type { NetworkChange } from "../rtnetlink/changes.js";
 import type { Link } from "../rtnetlink/links.js";
@@ -70,9 +71,17 @@ export function mayConcern(change: NetworkChange, tunnelLink: number | undefined
   }
 }
 
-/** Whether lines of a state are all addresses. */
-export function areAddresses(lines: readonly string[]): boolean {
-  return lines.every((line) => line.startsWith(ADDRESS_LINE));
+/** What has changed from one state to a later one, as a finding of the detector has it. */
+interface Change {
+  readonly come: readonly string[];
+  readonly gone: readonly string[];
+  readonly interrupted: boolean;
+  readonly slept: Duration;
+}
+
+/** Whether addresses have come, and nothing else has happened: what was connected before still is. */
+export function hasOnlyGrown({ come, gone, interrupted, slept }: Change): boolean {
+  return gone.length === 0 && !interrupted && slept === 0 && come.every((line) => line.startsWith(ADDRESS_LINE));
 }
 
 function isDefault({ destination, type, table }: Route): boolean {
