@@ -10,6 +10,7 @@ import { type Duration, earliest, type Instant, nextTurn, SECOND, type UnixTime 
 import type { Answer, Offer } from "../connection/events.js";
 import type { GatewayNode } from "../connection/gateway-node.js";
 import { type IpPacket, isIcmpError, parseIpPacket } from "../packet/ip.js";
+import { AddressHolders } from "./address-holders.js";
 import { EarlyGrants } from "./early-grants.js";
 import type { GatewayEvent } from "./events.js";
 import { isAllowed } from "./filters.js";
@@ -78,6 +79,7 @@ export class GatewayState extends StateOverNode<GatewayConnections, GatewayEvent
   readonly counters: GatewayCounters = { unroutable: 0, notGranted: 0, clientsRefused: 0, grantsPushedOut: 0 };
 
   readonly #clients = new Map<string, Client>();
+  readonly #holders = new AddressHolders();
   readonly #early = new EarlyGrants(MAX_CLIENTS);
   #housekeepingAt: Instant | undefined;
 
@@ -258,6 +260,7 @@ export class GatewayState extends StateOverNode<GatewayConnections, GatewayEvent
 
   /** Delivers what is allowed now, keeps what may still be, drops the rest. */
   #releaseEarlyPackets(client: Client, now: Instant): void {
+    if (client.early.length === 0) return;
     const filters = client.grants.filters();
     for (const early of client.early.drain()) {
       if (isAllowed(filters, early.packet)) this.report({ type: "deliver-packet", packet: early.packet.bytes });
@@ -278,18 +281,16 @@ export class GatewayState extends StateOverNode<GatewayConnections, GatewayEvent
     this.drainNode(now);
   }
 
-  /** Tells the datapath the client's filters, and the routes to all clients. */
+  /** Tells the datapath the client's filters, and where its addresses lead. */
   #update(clientId: string): void {
     const client = this.#clients.get(clientId);
-    if (client?.isConnected === true)
-      this.report({ type: "filters-set", connection: clientId, filters: client.grants.filters() });
-    const routes = [];
-    for (const [id, { ipv4, ipv6, isConnected }] of this.#clients) {
-      if (!isConnected) continue;
-      for (const address of [ipv4, ipv6])
-        routes.push({ prefix: IpPrefix.host(address), target: { type: "connection", connection: id } as const });
-    }
-    this.setRoutes(routes);
+    const isConnected = client?.isConnected === true;
+    if (isConnected) this.report({ type: "filters-set", connection: clientId, filters: client.grants.filters() });
+    for (const { address, holder } of this.#holders.set(clientId, isConnected ? [client.ipv4, client.ipv6] : []))
+      this.setRoute(
+        IpPrefix.host(address),
+        holder === undefined ? undefined : { type: "connection", connection: holder },
+      );
   }
 
   protected override handleEstablished(clientId: string): void {

@@ -2,14 +2,14 @@
 // to it, and what it reports is taken at once, after every input: candidates in one message per connection, the beginning and the end of
 // connections by the state's own rules, everything else unchanged.
 
-import type { SocketAddress } from "../base/address.js";
+import type { IpPrefix, SocketAddress } from "../base/address.js";
 import { EventQueue } from "../base/event-queue.js";
 import type { StateMachine, Transmit } from "../base/state-machine.js";
 import type { Instant } from "../base/time.js";
 import type { NodeEvent, Relay } from "../connection/events.js";
 import type { ConnectionNode } from "../connection/node.js";
 import { CandidateBatch } from "./candidates.js";
-import type { TunnelEvent } from "./events.js";
+import type { RouteDestination, TunnelEvent } from "./events.js";
 import { type Route, RouteTable } from "./route-table.js";
 
 /** What both states need of a connection node. */
@@ -149,6 +149,11 @@ export abstract class StateOverNode<Node extends Connections, RoleEvent>
   /** Replaces the datapath's routes; reports what has changed. */
   protected setRoutes(routes: Iterable<Route>): void {
     for (const event of this.#routes.replace(routes)) this.#events.push(event);
+  }
+
+  /** Where a prefix leads in the datapath; `undefined`: nowhere. Reports a change. */
+  protected setRoute(prefix: IpPrefix, target: RouteDestination | undefined): void {
+    for (const event of this.#routes.set(prefix, target)) this.#events.push(event);
   }
 
   /** Takes what the node reports. To be called after each of its inputs. */

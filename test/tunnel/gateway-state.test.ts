@@ -143,6 +143,26 @@ test("spec 04, 6.2: a connection has the client's two tunnel addresses as its so
   assert.deepEqual(gateway.of("client-connected"), [{ type: "client-connected", clientId: "c" }]);
 });
 
+test("issue 4: what a client that comes and goes costs does not depend on how many others there are", (t) => {
+  /** How many prefixes are made for one client, and how many routes told. */
+  const work = (others: number) => {
+    const gateway = new Gateway();
+    for (let i = 0; i < others; i++) assert.ok(gateway.connect(NET, undefined, `c${i}`, i));
+    const { mock } = t.mock.method(IpPrefix, "host");
+    assert.ok(gateway.connect(NET, undefined, "last", others));
+    const told = gateway.of("route-set").length;
+    assert.equal(gateway.routes.size, 2 * others + 2);
+    gateway.node.emit({ type: "connection-removed", connection: "last" });
+    gateway.node.emit({ type: "connection-failed", connection: "last", reason: "no-path" });
+    gateway.timeout();
+    assert.equal(gateway.routes.size, 2 * others, "the others keep their routes");
+    const made = mock.callCount();
+    mock.restore();
+    return { made, told };
+  };
+  assert.deepEqual(work(1000), work(2));
+});
+
 test("spec 04, 10.3.31 and 6.2: addresses outside the tunnel's, names, expired grants, unusable offers: no answer, no trace", () => {
   const gateway = new Gateway();
   const ask = (ipv4: string, ipv6: string) =>
