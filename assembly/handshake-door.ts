@@ -27,13 +27,16 @@ const RESPONSE_COVERED: u32 = 60;
 
 /**
  * Handshake messages that a thread passes on per second, and at once: far more than a site with ten thousand peers needs, which renew their
- * sessions every two minutes, and little work for the control plane.
+ * sessions every two minutes, and little work for the control plane, which has its own limits. At once: all clients of a company, after a cut.
  */
 const RATE: f64 = 1000;
-const BURST: f64 = 1000;
-/** The same from one source, so that a flood from one does not keep out the others. Sources share budgets by chance. */
+const BURST: f64 = 2000;
+/**
+ * The same from one source, so that a flood from one does not keep out the others. An office behind a NAT is one source, and so are all clients of a
+ * relay. Sources share budgets by chance.
+ */
 const SOURCE_RATE: f64 = 100;
-const SOURCE_BURST: f64 = 200;
+const SOURCE_BURST: f64 = 1000;
 
 const BUDGET_SIZE: u32 = HANDSHAKE_BUDGET_SIZE;
 const SOURCES: u32 = HANDSHAKE_SOURCES;

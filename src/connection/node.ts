@@ -25,9 +25,9 @@ import { mayBeChannelData } from "../stun/channel-data.js";
 import { parseStunMessage, type StunMessage } from "../stun/message.js";
 import { ActivityPoll } from "../wireguard/activity-poll.js";
 import type { WireGuardError } from "../wireguard/errors.js";
+import { HandshakeDoor } from "../wireguard/handshake-door.js";
 import type { LocalIdentity } from "../wireguard/identity.js";
 import { PeerIndices } from "../wireguard/indices.js";
-import { HandshakeReceiver } from "../wireguard/receiver.js";
 import type { Tai64nClock } from "../wireguard/tai64n.js";
 import type { Activity } from "../wireguard/timers.js";
 import { Connection, type ConnectionContext } from "./connection.js";
@@ -80,7 +80,7 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
   protected readonly random: Random;
   readonly #identity: LocalIdentity;
   readonly #context: ConnectionContext;
-  readonly #receiver: HandshakeReceiver;
+  readonly #door: HandshakeDoor;
   readonly #relays: Relays;
   readonly #assignment: RelayAssignment;
   readonly #dispatcher = new IceDispatcher();
@@ -95,7 +95,28 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
     const { identity, crypto, random, clock } = options;
     this.random = random;
     this.#identity = identity;
-    this.#receiver = new HandshakeReceiver({ identity, crypto, random });
+    this.#door = new HandshakeDoor({
+      crypto,
+      random,
+      sources: "checked",
+      batches: false,
+      handleInitiation: (opened, { from }, now) =>
+        this.#deliver(this.#connections.findInitiator(opened.staticPublicKey, from), (connection) =>
+          connection.handleInitiation(opened, now),
+        ),
+      handleResponse: (message, { from }, now) =>
+        this.#deliver(this.#connections.findReceiver(message.receiverIndex, from), (connection) =>
+          connection.handleResponse(message, now),
+        ),
+      handleCookieReply: (message, { from }, now) =>
+        this.#deliver(this.#connections.findReceiver(message.receiverIndex, from), (connection) =>
+          connection.handleCookieReply(message, now),
+        ),
+      sendCookieReply: (reply, { local, from }, now) =>
+        this.#transmit({ source: local, destination: from, payload: reply }, now),
+      refuse: (_from, error) => this.#countRefused(error),
+    });
+    this.#door.open(identity);
     this.#relays = new Relays(random, crypto);
     this.#assignment = new RelayAssignment(this.#relays, this.#connections);
     this.#context = {
@@ -318,30 +339,7 @@ export abstract class ConnectionNode implements StateMachine<NodeEvent> {
       this.counters.unhandledPacket++;
       return;
     }
-    const reception = this.#receiver.receive(datagram, from, now);
-    switch (reception.type) {
-      case "initiation":
-        this.#deliver(this.#connections.findInitiator(reception.staticPublicKey, from), (connection) =>
-          connection.handleInitiation(reception.initiation, now),
-        );
-        return;
-      case "response":
-        this.#deliver(this.#connections.findReceiver(reception.receiverIndex, from), (connection) =>
-          connection.handleResponse(reception.message, now),
-        );
-        return;
-      case "cookie-reply":
-        this.#deliver(this.#connections.findReceiver(reception.receiverIndex, from), (connection) =>
-          connection.handleCookieReply(reception.message, now),
-        );
-        return;
-      case "send-cookie-reply":
-        this.#transmit({ source: local, destination: from, payload: reception.reply }, now);
-        return;
-      case "rejected":
-        this.#countRefused(reception.error);
-        return;
-    }
+    this.#door.handleDatagram(local, from, datagram, now);
   }
 
   #deliver(connection: Connection | undefined, handle: (connection: Connection) => WireGuardError | undefined): void {

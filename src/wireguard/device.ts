@@ -21,10 +21,10 @@ import { ActivityPoll } from "./activity-poll.js";
 import type { ConfigurationError, DeviceChange, DeviceConfiguration, PeerChange } from "./configuration.js";
 import { KEY_LENGTH } from "./constants.js";
 import { CryptokeyRouting } from "./cryptokey-routing.js";
-import { DeviceDoor, type MessageOrigin } from "./device-door.js";
 import type { ConnectionActivity, DeviceEvent, PeerName } from "./device-events.js";
-import { intervalOf, newPeerRecord, type PeerRecord, peerConfiguration, transmit } from "./device-peer.js";
+import { intervalOf, newPeerRecord, type PeerRecord, peerConfiguration, transmit, UNSPECIFIED } from "./device-peer.js";
 import type { WireGuardError } from "./errors.js";
+import { HandshakeDoor, type MessageOrigin } from "./handshake-door.js";
 import { LocalIdentity } from "./identity.js";
 import { type PeerIndex, PeerIndices, peerIndexOf } from "./indices.js";
 import type { BatchResult } from "./initiation-block.js";
@@ -59,7 +59,7 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
   readonly #activityPoll = new ActivityPoll();
   readonly #routing: CryptokeyRouting;
   readonly #roaming: Roaming;
-  readonly #door: DeviceDoor;
+  readonly #door: HandshakeDoor;
   #identity: LocalIdentity | undefined;
   #listenPort = 0;
   #fwmark = 0;
@@ -73,9 +73,10 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
     this.#routing = new CryptokeyRouting(options.maxAllowedIps, this.#events);
     this.#roaming = new Roaming(this.#events);
     const { crypto, random, batches = false } = options;
-    this.#door = new DeviceDoor({
+    this.#door = new HandshakeDoor({
       crypto,
       random,
+      sources: "anybody",
       batches,
       handleInitiation: (opened, origin, now) => {
         const record = this.#peers.get(toHex(opened.staticPublicKey));
@@ -131,7 +132,7 @@ export class WireGuardDevice implements StateMachine<DeviceEvent> {
 
   /** Local addresses or routes have gone: where datagrams of peers came to may be no source any more. */
   handleNetworkChange(): void {
-    this.#door.forgetLocalAddresses();
+    this.#door.forgetLocalAddresses(UNSPECIFIED);
     for (const record of this.#peers.values()) this.#roaming.forgetLocalAddress(record);
   }
 

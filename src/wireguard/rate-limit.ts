@@ -7,10 +7,15 @@
 //
 // A single flooder is soon not light any more and takes nothing from the others' budget. Many forged senders can use up both;
 // then everybody has to show a cookie, which forged senders cannot get. Who shows one is limited on its own.
+//
+// A gateway hears handshakes only from where an authenticated connectivity check has come from. That says more than a cookie could: the address is
+// proved, and it is a client's. So there each address and port is limited on its own, and nobody needs a cookie: when all clients of a company come
+// at once, from behind one NAT, 100 in a second and the others five seconds later would be a long time.
 
-import type { IpAddress } from "../base/address.js";
+import type { IpAddress, SocketAddress } from "../base/address.js";
 import { toHex } from "../base/bytes.js";
 import { type Duration, type Instant, SECOND } from "../base/time.js";
+import { INITIATION_SPACING } from "./constants.js";
 
 /** Messages without a cookie in one interval. */
 export const HANDSHAKE_LIMIT = 100;
@@ -23,6 +28,9 @@ export const LIGHT_SOURCE_LIMIT = 10;
 
 /** Messages in one interval that a source which proved its address may send: many users may share an address (NAT, relays). */
 export const PROVEN_SOURCE_LIMIT = 100;
+
+/** Messages in one interval from an address and port that a connectivity check has come from: as many as a peer would be answered. */
+export const CHECKED_SOURCE_LIMIT = RATE_LIMIT_INTERVAL / INITIATION_SPACING;
 
 /** Sources counted one by one in an interval; more are all taken as one heavy source. */
 export const TRACKED_SOURCES = 4096;
@@ -39,7 +47,7 @@ export class HandshakeRateLimiter {
 
   /** Counts a message without a valid cookie. `false`: not to be processed, the sender needs a cookie. */
   admit(source: IpAddress, now: Instant): boolean {
-    const counts = this.#countsOf(source, now);
+    const counts = this.#countsOf(networkOf(source), now);
     const light = counts !== undefined && counts.unproven < LIGHT_SOURCE_LIMIT;
     if (counts !== undefined) counts.unproven++;
     if (light ? this.#fromLight >= HANDSHAKE_LIMIT : this.#fromAll >= HANDSHAKE_LIMIT) return false;
@@ -50,25 +58,38 @@ export class HandshakeRateLimiter {
 
   /** Counts a message with a valid cookie. `false`: not to be processed. */
   admitProven(source: IpAddress, now: Instant): boolean {
+    return this.#admitCounted(networkOf(source), PROVEN_SOURCE_LIMIT, now);
+  }
+
+  /** Counts a message from an address and port that a connectivity check has come from. `false`: not to be processed. */
+  admitChecked(source: SocketAddress, now: Instant): boolean {
+    return this.#admitCounted(source.key, CHECKED_SOURCE_LIMIT, now);
+  }
+
+  #admitCounted(source: string, limit: number, now: Instant): boolean {
     const counts = this.#countsOf(source, now);
     if (counts === undefined) return false;
     counts.proven++;
-    return counts.proven <= PROVEN_SOURCE_LIMIT;
+    return counts.proven <= limit;
   }
 
-  #countsOf(source: IpAddress, now: Instant): { unproven: number; proven: number } | undefined {
+  #countsOf(source: string, now: Instant): { unproven: number; proven: number } | undefined {
     if (now - this.#intervalSince >= RATE_LIMIT_INTERVAL) {
       this.#intervalSince = now;
       this.#fromAll = 0;
       this.#fromLight = 0;
       this.#sources.clear();
     }
-    const key = source.family === 4 ? source.key : toHex(source.bytes.subarray(0, IPV6_NETWORK_LENGTH));
-    const known = this.#sources.get(key);
+    const known = this.#sources.get(source);
     if (known !== undefined) return known;
     if (this.#sources.size >= TRACKED_SOURCES) return undefined;
     const counts = { unproven: 0, proven: 0 };
-    this.#sources.set(key, counts);
+    this.#sources.set(source, counts);
     return counts;
   }
+}
+
+/** What counts as one source. */
+function networkOf(source: IpAddress): string {
+  return source.family === 4 ? source.key : toHex(source.bytes.subarray(0, IPV6_NETWORK_LENGTH));
 }

@@ -1,7 +1,7 @@
 // The door of a node for handshake messages: everything that can be said about a datagram before it is known which peer's it is.
 // In this order: shape, mac1, rate limit or cookie, and for an initiation the static key in it (spec 02, sections 11.3 and 11.4).
-// That last step costs more than all the others; an owner may take it apart from them (`admit`, `open`), and elsewhere.
-// The owner then finds the peer, by static key for an initiation, by receiver index for an answer, and hands the message on.
+// That last step (`open`) costs more than all the others (`admit`), so that it may be done later, and elsewhere.
+// The owner (handshake-door.ts) then finds the peer, by static key for an initiation, by receiver index for an answer, and hands the message on.
 
 import type { SocketAddress } from "../base/address.js";
 import type { Crypto } from "../base/crypto.js";
@@ -15,9 +15,9 @@ import { type ReceivedInitiation, receiveInitiation } from "./noise.js";
 import { HandshakeRateLimiter } from "./rate-limit.js";
 
 /** What to do with a handshake datagram. */
-export type HandshakeReception =
-  /** For the peer with this static key: `Peer.handleInitiation`. No such peer: `WrongKey`, drop it. */
-  | { readonly type: "initiation"; readonly staticPublicKey: Uint8Array; readonly initiation: ReceivedInitiation }
+export type HandshakeAdmission =
+  /** It may be opened: {@link HandshakeReceiver.open} tells whose it is. */
+  | { readonly type: "sealed-initiation"; readonly message: HandshakeInitiation }
   /** For the peer with this local index: `Peer.handleResponse`. */
   | { readonly type: "response"; readonly receiverIndex: number; readonly message: HandshakeResponse }
   /** For the peer with this local index: `Peer.handleCookieReply`. It must not move the peer's endpoint. */
@@ -27,10 +27,8 @@ export type HandshakeReception =
   /** Drop it. */
   | { readonly type: "rejected"; readonly error: WireGuardError };
 
-/** What {@link HandshakeReceiver.admit} says: the same, but nobody has looked for a static key yet. */
-export type HandshakeAdmission =
-  | { readonly type: "sealed-initiation"; readonly message: HandshakeInitiation }
-  | Exclude<HandshakeReception, { readonly type: "initiation" }>;
+/** Where handshakes come from: from anybody, or only from addresses and ports that an authenticated connectivity check has come from. */
+export type HandshakeSources = "anybody" | "checked";
 
 /** Receives the handshake messages of a node, that is, of one static key. */
 export class HandshakeReceiver {
@@ -44,23 +42,22 @@ export class HandshakeReceiver {
   readonly #crypto: Crypto;
   readonly #cookies: CookieChecker;
   readonly #limiter = new HandshakeRateLimiter();
+  readonly #sources: HandshakeSources;
 
-  constructor(options: { readonly identity: LocalIdentity; readonly crypto: Crypto; readonly random: Random }) {
+  constructor(options: {
+    readonly identity: LocalIdentity;
+    readonly crypto: Crypto;
+    readonly random: Random;
+    /** Default: from anybody. */
+    readonly sources?: HandshakeSources;
+  }) {
+    this.#sources = options.sources ?? "anybody";
     this.#identity = options.identity;
     this.#crypto = options.crypto;
     this.#cookies = new CookieChecker(options.identity.publicKey, options.crypto, options.random);
   }
 
-  /** Judges `datagram`, which came from `source`. The result refers to the datagram's bytes. */
-  receive(datagram: Uint8Array, source: SocketAddress, now: Instant): HandshakeReception {
-    const admission = this.admit(datagram, source, now);
-    if (admission.type !== "sealed-initiation") return admission;
-    const initiation = this.open(admission.message);
-    if (typeof initiation === "string") return { type: "rejected", error: initiation };
-    return { type: "initiation", staticPublicKey: initiation.staticPublicKey, initiation };
-  }
-
-  /** The first half of {@link receive}: everything that costs no public-key operation. */
+  /** Judges `datagram`, which came from `source`, as far as that costs no public-key operation. The result refers to the datagram's bytes. */
   admit(datagram: Uint8Array, source: SocketAddress, now: Instant): HandshakeAdmission {
     const message = parseMessage(datagram);
     switch (message?.type) {
@@ -75,7 +72,7 @@ export class HandshakeReceiver {
     }
   }
 
-  /** The other half: one Diffie-Hellman computation. Why it failed has been counted. */
+  /** Whose initiation it is: one Diffie-Hellman computation. Why it failed has been counted. */
   open(message: HandshakeInitiation): ReceivedInitiation | WireGuardError {
     const initiation = receiveInitiation(this.#crypto, this.#identity, message);
     if (typeof initiation === "string") this.reject(initiation);
@@ -95,7 +92,9 @@ export class HandshakeReceiver {
     now: Instant,
   ): HandshakeAdmission {
     if (!this.#cookies.checkMac1(datagram)) return this.reject("InvalidMac");
-    if (this.#cookies.checkMac2(datagram, source, now)) {
+    if (this.#sources === "checked") {
+      if (!this.#limiter.admitChecked(source, now)) return this.reject("UnderLoad");
+    } else if (this.#cookies.checkMac2(datagram, source, now)) {
       if (!this.#limiter.admitProven(source.ip, now)) return this.reject("UnderLoad");
     } else if (!this.#limiter.admit(source.ip, now)) {
       this.counters.cookieReplies++;

@@ -91,10 +91,12 @@ class Side {
 
   /** A datagram comes. @returns why it is refused. */
   receive(payload: Uint8Array, now: Instant): WireGuardError | undefined {
-    const reception = this.receiver.receive(payload, CLIENT, now);
+    const reception = this.receiver.admit(payload, CLIENT, now);
     let error: WireGuardError | undefined;
-    if (reception.type === "initiation") error = this.session.handleInitiation(reception.initiation, now);
-    else if (reception.type === "response") error = this.session.handleResponse(reception.message, now);
+    if (reception.type === "sealed-initiation") {
+      const opened = this.receiver.open(reception.message);
+      error = typeof opened === "string" ? opened : this.session.handleInitiation(opened, now);
+    } else if (reception.type === "response") error = this.session.handleResponse(reception.message, now);
     else if (reception.type === "cookie-reply") error = this.session.handleCookieReply(reception.message, now);
     else assert.fail(reception.type);
     this.session.update(now);
@@ -174,9 +176,11 @@ test("before the other side is known nothing is done, refused or kept", () => {
     encryptedCookie: repeated(0, 32),
   } as const;
   assert.equal(early.session.handleCookieReply(reply, START), "UnexpectedPacket");
-  const opened = gateway.receiver.receive(initiation.payload, CLIENT, START + 200);
-  assert.ok(opened.type === "initiation");
-  assert.equal(early.session.handleInitiation(opened.initiation, START), "WrongKey");
+  const sealed = parseMessage(initiation.payload);
+  assert.ok(sealed?.type === "initiation");
+  const opened = gateway.receiver.open(sealed);
+  assert.ok(typeof opened === "object");
+  assert.equal(early.session.handleInitiation(opened, START), "WrongKey");
   early.session.update(START);
   assert.deepEqual([early.takeEvents(), early.takeSent(), early.failures], [[], [], []]);
   const { isConnected, remotePublicKey, peerIndex, dropped } = early.session;

@@ -5,13 +5,14 @@ import { once } from "node:events";
 import { readdirSync, readFileSync } from "node:fs";
 import { getPriority } from "node:os";
 import { test } from "node:test";
+import { setImmediate } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { BroadcastChannel } from "node:worker_threads";
 import { SocketAddress } from "../../src/base/address.js";
-import { BATCH_TIME_LIMIT, InitiationHelper } from "../../src/programs/wg/initiation-helper.js";
+import { BATCH_TIME_LIMIT, InitiationHelper, type InitiationSource } from "../../src/programs/wg/initiation-helper.js";
 import { nodeCrypto, systemRandom } from "../../src/system/crypto.js";
 import { LocalIdentity } from "../../src/wireguard/identity.js";
-import { InitiationBlock } from "../../src/wireguard/initiation-block.js";
+import { type BatchResult, InitiationBlock } from "../../src/wireguard/initiation-block.js";
 import { BATCH_SIZE, type InitiationBatch, MAX_BATCHES } from "../../src/wireguard/initiation-queue.js";
 import { parseMessage } from "../../src/wireguard/messages.js";
 import { createInitiation, openInitiation } from "../../src/wireguard/noise.js";
@@ -40,6 +41,13 @@ function batchOf(id: number, size: number): { batch: InitiationBatch; initiators
   return { batch: { id, identity, initiations }, initiators: initiators.map(({ publicKey }) => publicKey) };
 }
 
+/** For tests that hand batches to the helper themselves. */
+const NOTHING_WAITS: InitiationSource = {
+  batchCounters: { batched: 0, full: 0, outdated: 0, failed: 0 },
+  pollBatch: () => undefined,
+  handleBatch: () => assert.fail("nobody has asked"),
+};
+
 /** Hangs with batches of one. Not to be imported here: it would make this thread nice. */
 const HANGING_TASK = fileURLToPath(new URL("../support/hanging-initiation-task.js", import.meta.url));
 
@@ -52,7 +60,7 @@ const threads = () =>
 
 test("batches are opened in a thread that starts with the first one, in turn, and ends with the helper", async (t) => {
   const errors: unknown[] = [];
-  const helper = new InitiationHelper((error) => errors.push(error));
+  const helper = new InitiationHelper(NOTHING_WAITS, (error) => errors.push(error));
   const before = threads();
   const wipes = t.mock.method(InitiationBlock.prototype, "wipe").mock;
   for (let round = 0; round < 3; round++) {
@@ -81,8 +89,31 @@ test("batches are opened in a thread that starts with the first one, in turn, an
   assert.equal(helper.hasRoom, false);
 });
 
+test("what waits at the source is opened until nothing does, two batches at a time; what it has dropped is told once", async () => {
+  const waiting = Array.from({ length: 5 }, (_, i) => batchOf(i, 1 + i).batch);
+  const source = {
+    batchCounters: { batched: 0, full: 3, outdated: 0, failed: 1 },
+    pollBatch: () => waiting.shift(),
+    handleBatch: (id: number, results: readonly BatchResult[] | undefined) =>
+      answers.push(`${id}: ${results?.filter((result) => typeof result === "object").length}`),
+  };
+  const answers: string[] = [];
+  const helper = new InitiationHelper(source, (error) => assert.fail(String(error)));
+  helper.openWaiting();
+  assert.equal(waiting.length, 5 - MAX_BATCHES);
+  helper.openWaiting();
+  assert.equal(waiting.length, 5 - MAX_BATCHES, "there is no room");
+  while (answers.length < 5) await setImmediate();
+  assert.deepEqual(answers, ["0: 1", "1: 2", "2: 3", "3: 4", "4: 5"]);
+  assert.equal(helper.takeDropped(), 4);
+  assert.equal(helper.takeDropped(), 0);
+  source.batchCounters.outdated = 2;
+  assert.equal(helper.takeDropped(), 2);
+  await helper.stop();
+});
+
 test("a key that changes while a batch is computed leaves no answer with it; the next batch is answered", async () => {
-  const helper = new InitiationHelper((error) => assert.fail(String(error)));
+  const helper = new InitiationHelper(NOTHING_WAITS, (error) => assert.fail(String(error)));
   const { batch } = batchOf(1, BATCH_SIZE);
   const answer = helper.open(batch);
   // Before the thread is up: it finds zeros.
@@ -95,7 +126,7 @@ test("a key that changes while a batch is computed leaves no answer with it; the
 });
 
 test("a helper that is stopped ends what is being computed without a report", async () => {
-  const helper = new InitiationHelper((error) => assert.fail(String(error)));
+  const helper = new InitiationHelper(NOTHING_WAITS, (error) => assert.fail(String(error)));
   const answer = helper.open(batchOf(1, BATCH_SIZE).batch);
   await helper.stop();
   const results = await answer;
@@ -107,7 +138,7 @@ test("a thread that hangs is ended after a while; its batches have failed, and o
 }, async (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   const errors: unknown[] = [];
-  const helper = new InitiationHelper((error) => errors.push(error), { taskModule: HANGING_TASK });
+  const helper = new InitiationHelper(NOTHING_WAITS, (error) => errors.push(error), { taskModule: HANGING_TASK });
   t.after(() => helper.stop());
   const own = getPriority();
   const helperThreads = () => threads().filter((niceness) => niceness !== own).length;

@@ -115,12 +115,14 @@ export class SimulatedPeer {
   }
 
   #receiveHandshake(datagram: Uint8Array, source: SocketAddress, now: Instant): void {
-    const reception = this.receiver.receive(datagram, source, now);
+    const reception = this.receiver.admit(datagram, source, now);
     let error: WireGuardError | undefined;
     switch (reception.type) {
-      case "initiation":
-        error = this.peer.handleInitiation(reception.initiation, now);
+      case "sealed-initiation": {
+        const opened = this.receiver.open(reception.message);
+        error = typeof opened === "string" ? opened : this.peer.handleInitiation(opened, now);
         break;
+      }
       case "response":
         if (peerIndexOf(reception.receiverIndex) !== this.peer.index) error = "UnexpectedPacket";
         else error = this.peer.handleResponse(reception.message, now);

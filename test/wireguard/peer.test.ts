@@ -290,7 +290,7 @@ function overload({ right, now }: WireGuardNetwork): void {
   assert.ok(initiation);
   for (let host = 0; host < 200; host++) {
     const source = new SocketAddress(IpAddress.fromBytes(Uint8Array.of(198, 51, 100, host)), 1024);
-    right.receiver.receive(initiation, source, now);
+    right.receiver.admit(initiation, source, now);
   }
 }
 

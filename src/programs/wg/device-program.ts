@@ -70,8 +70,6 @@ export class DeviceProgram {
   readonly #driver: Driver<DeviceEvent>;
   readonly #helper: InitiationHelper;
   readonly #reclaiming: Turns;
-  /** Initiations dropped without being opened, as far as that has been logged. */
-  #droppedLogged = 0;
   #server: UapiServer | undefined;
   #sourceWatch: SourceWatch | undefined;
 
@@ -93,7 +91,14 @@ export class DeviceProgram {
       maxAllowedIps: datapath.layout.config.routes,
       batches: true,
     });
-    this.#helper = new InitiationHelper((error) => this.#log.error("handshake thread failed", error));
+    this.#helper = new InitiationHelper(
+      {
+        batchCounters: this.#device.batchCounters,
+        pollBatch: () => this.#device.pollBatch(),
+        handleBatch: (id, results) => this.#driver.input((now) => this.#device.handleBatch(id, results, now)),
+      },
+      (error) => this.#log.error("handshake thread failed", error),
+    );
     this.#driver = new Driver(this.#device, {
       transmit: (transmit) => dataplane.transmit(transmit),
       event: (event) => {
@@ -105,7 +110,7 @@ export class DeviceProgram {
     });
     dataplane.connect(this.#device, monotonicNow, () => {
       this.#driver.drain();
-      this.#openInitiations();
+      this.#helper.openWaiting();
     });
     this.#device.handleBound(this.#port);
     this.#reclaiming = new Turns(RECLAIM_INTERVAL, () => {
@@ -164,24 +169,9 @@ export class DeviceProgram {
     await this.#datapath.stop();
   }
 
-  /** Hands initiations that wait to the helper, and its answers to the device. */
-  #openInitiations(): void {
-    while (this.#helper.hasRoom) {
-      const batch = this.#device.pollBatch();
-      if (batch === undefined) return;
-      void this.#helper.open(batch).then((results) => {
-        this.#driver.input((now) => this.#device.handleBatch(batch.id, results, now));
-        this.#openInitiations();
-      });
-    }
-  }
-
   #logDropped(): void {
-    const { full, failed, outdated } = this.#device.batchCounters;
-    const dropped = full + failed + outdated;
-    if (dropped > this.#droppedLogged)
-      this.#log.warn(`handshake initiations dropped: ${dropped - this.#droppedLogged}`);
-    this.#droppedLogged = dropped;
+    const dropped = this.#helper.takeDropped();
+    if (dropped > 0) this.#log.warn(`handshake initiations dropped: ${dropped}`);
   }
 
   /** Without it a source address that has gone is noticed by the timers of WireGuard only. */

@@ -6,7 +6,7 @@ import { Piscina } from "piscina";
 import type { Duration } from "../../base/time.js";
 import { REKEY_TIMEOUT } from "../../wireguard/constants.js";
 import { type BatchResult, InitiationBlock } from "../../wireguard/initiation-block.js";
-import { type InitiationBatch, MAX_BATCHES } from "../../wireguard/initiation-queue.js";
+import { type InitiationBatch, type InitiationQueue, MAX_BATCHES } from "../../wireguard/initiation-queue.js";
 import type { InitiationTask } from "./initiation-task.js";
 
 const TASK_MODULE = fileURLToPath(new URL("./initiation-task.js", import.meta.url));
@@ -20,6 +20,14 @@ const IDLE_TIMEOUT = 30_000;
  */
 export const BATCH_TIME_LIMIT: Duration = REKEY_TIMEOUT;
 
+/** Whose initiations are opened. */
+export interface InitiationSource {
+  readonly batchCounters: Readonly<InitiationQueue["counters"]>;
+  pollBatch(): InitiationBatch | undefined;
+  /** Takes what came of a batch; `undefined`: nothing. */
+  handleBatch(id: number, results: readonly BatchResult[] | undefined): void;
+}
+
 /** What may be chosen. */
 export interface InitiationHelperOptions {
   /** File whose default export is the thread's task. */
@@ -28,6 +36,7 @@ export interface InitiationHelperOptions {
 
 /** See the head of this file. */
 export class InitiationHelper {
+  readonly #source: InitiationSource;
   readonly #onError: (error: unknown) => void;
   readonly #taskModule: string;
   readonly #blocks = Array.from({ length: MAX_BATCHES }, () => new InitiationBlock());
@@ -36,14 +45,37 @@ export class InitiationHelper {
   /** Resolves when all threads that were ended have. */
   #ending: Promise<unknown> = Promise.resolve();
   #stopped = false;
+  /** Initiations that the source has dropped without being opened, as far as {@link takeDropped} has told. */
+  #droppedTold = 0;
 
   /** @param onError is told why a batch was not computed. */
-  constructor(onError: (error: unknown) => void, options: InitiationHelperOptions = {}) {
+  constructor(source: InitiationSource, onError: (error: unknown) => void, options: InitiationHelperOptions = {}) {
+    this.#source = source;
     this.#onError = onError;
     this.#taskModule = options.taskModule ?? TASK_MODULE;
   }
 
-  /** Whether it can take a batch: one whose key has changed occupies its place until it is done, although the device has forgotten it. */
+  /** Opens what waits at the source, as far as there is room, and goes on whenever a batch is done. To be called when something may wait. */
+  openWaiting(): void {
+    while (this.hasRoom) {
+      const batch = this.#source.pollBatch();
+      if (batch === undefined) return;
+      void this.open(batch).then((results) => {
+        this.#source.handleBatch(batch.id, results);
+        this.openWaiting();
+      });
+    }
+  }
+
+  /** How many initiations the source has dropped without their being opened, since the last call. */
+  takeDropped(): number {
+    const { full, failed, outdated } = this.#source.batchCounters;
+    const dropped = full + failed + outdated - this.#droppedTold;
+    this.#droppedTold += dropped;
+    return dropped;
+  }
+
+  /** Whether it can take a batch: one whose key has changed occupies its place until it is done, although the source has forgotten it. */
   get hasRoom(): boolean {
     return this.#free.length > 0 && !this.#stopped;
   }

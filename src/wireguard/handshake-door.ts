@@ -1,5 +1,5 @@
-// The door of a device for handshake messages: who may cause work, which initiations are opened at once and which in batches elsewhere
-// (receiver.ts, initiation-queue.ts). What has come in goes to the device, which knows the peers.
+// The door for handshake messages, of a plain device and of a node with connections: who may cause work, which initiations are opened at once and
+// which in batches elsewhere (receiver.ts, initiation-queue.ts). What has come in goes to the owner, who knows the peers.
 //
 //   closed ──open(identity)──► open: datagrams ──► admitted? ──► initiations, responses, cookie replies for peers
 //     ▲                          │                    └──► refused, or a cookie reply in answer
@@ -9,14 +9,13 @@ import type { SocketAddress } from "../base/address.js";
 import type { Crypto } from "../base/crypto.js";
 import type { Random } from "../base/random.js";
 import type { Instant } from "../base/time.js";
-import { UNSPECIFIED } from "./device-peer.js";
 import type { WireGuardError } from "./errors.js";
 import type { LocalIdentity } from "./identity.js";
 import type { BatchResult } from "./initiation-block.js";
 import { type InitiationBatch, InitiationQueue, type WaitingInitiation } from "./initiation-queue.js";
 import type { CookieReply, HandshakeResponse } from "./messages.js";
 import type { ReceivedInitiation } from "./noise.js";
-import { HandshakeReceiver } from "./receiver.js";
+import { HandshakeReceiver, type HandshakeSources } from "./receiver.js";
 
 /** Where a message came from. */
 export interface MessageOrigin {
@@ -27,28 +26,29 @@ export interface MessageOrigin {
   readonly length: number;
 }
 
-/** What the device does with what has come in. */
-export interface DeviceDoorContext {
+/** What the owner does with what has come in. */
+export interface HandshakeDoorContext {
   readonly crypto: Crypto;
   readonly random: Random;
-  /** Whether the owner computes batches; otherwise all is opened at once. */
+  readonly sources: HandshakeSources;
+  /** Whether the owner lets batches be computed; otherwise all is opened at once. */
   readonly batches: boolean;
   /** The bytes of `opened` are wiped afterwards. */
   handleInitiation(opened: ReceivedInitiation, origin: MessageOrigin, now: Instant): void;
   handleResponse(message: HandshakeResponse, origin: MessageOrigin, now: Instant): void;
   handleCookieReply(message: CookieReply, origin: MessageOrigin, now: Instant): void;
-  /** The device is under load: `reply` goes to where the message came from. */
-  sendCookieReply(reply: Uint8Array, origin: MessageOrigin): void;
+  /** There is too much to do: `reply` goes to where the message came from. */
+  sendCookieReply(reply: Uint8Array, origin: MessageOrigin, now: Instant): void;
   refuse(from: SocketAddress, error: WireGuardError): void;
 }
 
 /** See the head of this file. */
-export class DeviceDoor {
-  readonly #context: DeviceDoorContext;
+export class HandshakeDoor {
+  readonly #context: HandshakeDoorContext;
   readonly #initiations = new InitiationQueue();
   #open: { readonly identity: LocalIdentity; readonly receiver: HandshakeReceiver } | undefined;
 
-  constructor(context: DeviceDoorContext) {
+  constructor(context: HandshakeDoorContext) {
     this.#context = context;
   }
 
@@ -59,8 +59,8 @@ export class DeviceDoor {
 
   /** Messages for this identity are let in from now on. */
   open(identity: LocalIdentity): void {
-    const { crypto, random } = this.#context;
-    this.#open = { identity, receiver: new HandshakeReceiver({ identity, crypto, random }) };
+    const { crypto, random, sources } = this.#context;
+    this.#open = { identity, receiver: new HandshakeReceiver({ identity, crypto, random, sources }) };
   }
 
   /** Nothing is let in any more; what has waited is dropped. */
@@ -69,9 +69,9 @@ export class DeviceDoor {
     this.#initiations.drop();
   }
 
-  /** Local addresses may have gone: those that messages in the queue came to are forgotten. */
-  forgetLocalAddresses(): void {
-    this.#initiations.forgetLocalAddresses(UNSPECIFIED);
+  /** Local addresses may have gone: `unspecified` takes the place of those that messages in the queue came to. */
+  forgetLocalAddresses(unspecified: Readonly<Record<4 | 6, SocketAddress>>): void {
+    this.#initiations.forgetLocalAddresses(unspecified);
   }
 
   /** A datagram that came to `local` from `from`. */
@@ -91,7 +91,7 @@ export class DeviceDoor {
         this.#context.handleCookieReply(admission.message, origin, now);
         return;
       case "send-cookie-reply":
-        this.#context.sendCookieReply(admission.reply, origin);
+        this.#context.sendCookieReply(admission.reply, origin, now);
         return;
       case "rejected":
         this.#context.refuse(from, admission.error);
