@@ -18,6 +18,8 @@ const BEGIN = 3;
 /** Time limit for a change to be noticed, and from there to the first reply, in milliseconds. */
 const NOTICED = 1000;
 const BACK = 2000;
+/** The same for a client whose request for a connection got lost: it asks every two seconds at most. */
+const AGAIN = 6000;
 /** Time in which a change that was told already would be told again. */
 const QUIET = 2500;
 
@@ -124,6 +126,26 @@ describeWorld("roaming", (scenario) => {
     await world.gateway.run("ip", ["address", "delete", "203.0.113.99/32", "dev", "eth0"]);
     await gateway.waitFor("Connected to portal", { from, timeout: 5000 });
   });
+
+  scenario(
+    "a client that asks for a gateway while that moves is told to ask again, and need not wait for 20 s",
+    async (world, context) => {
+      const { client } = await startPrograms(world);
+      const { mark } = client;
+      // What is pushed to the gateway from now on, until it has noticed, goes to where it is no more.
+      const move = [
+        "address delete 198.51.100.2/24 dev eth0",
+        "address add 198.51.100.3/24 dev eth0",
+        "route add default via 198.51.100.1 dev eth0",
+      ];
+      for (const command of move) await world.gateway.run("ip", command.split(" "));
+      const back = await pingable(world, ADDRESS);
+      await sleep(100);
+      const refused = count(client, "The portal refused a request", mark);
+      context.diagnostic(`replies after ${back} ms, refused ${refused} times`);
+      assert.ok(back <= AGAIN, `replies within ${AGAIN} ms`);
+    },
+  );
 
   scenario("a gateway that moves to another network is found there by its clients", async (world, context) => {
     const { gateway } = await startPrograms(world);

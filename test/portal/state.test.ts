@@ -463,6 +463,39 @@ describe("connections", () => {
     assert.deepEqual(gateway.ask("connection_ready", { ref: second, gateway_payload: {} }), error("invalid_ref"));
   });
 
+  test("a client that waits for a gateway which leaves, or comes back on another socket, is told at once that it is offline", () => {
+    const { bench, client, gateway, branch } = office();
+    const again = () =>
+      bench.join("gateway", { token: "gateway-token", publicKey: keyOf(2), remoteIp: "198.51.100.7" });
+    const web = resourceIds(bench).get("web");
+    assert.equal(client.ask("request_connection", connectionRequest(branch.id, web)), undefined);
+    const access = { gateway_id: gateway.id, resource_id: LAN, payload: {} };
+    assert.equal(client.ask("reuse_connection", access), undefined);
+    const refusals = () =>
+      client.take().map(({ event, ref, payload }) => [event, ref, member(payload, "response", "reason")]);
+
+    const first = client.send("request_connection", connectionRequest(gateway.id));
+    const twin = again();
+    assert.deepEqual(refusals(), [["phx_reply", first, "offline"]], "the first socket may have been dead");
+    const stale = member(gateway.takeOnly("request_connection"), "ref");
+    assert.deepEqual(gateway.ask("connection_ready", { ref: stale, gateway_payload: {} }), error("invalid_ref"));
+
+    const second = client.send("request_connection", connectionRequest(gateway.id));
+    gateway.close();
+    assert.deepEqual(refusals(), [], "the other socket has been asked too");
+    twin.close();
+    assert.deepEqual(refusals(), [["phx_reply", second, "offline"]]);
+
+    const back = again();
+    const third = client.send("request_connection", connectionRequest(back.id));
+    back.send("phx_leave", {});
+    assert.deepEqual(refusals(), [["phx_reply", third, "offline"]]);
+    again();
+    assert.deepEqual(refusals(), [], "once, and not for the access, nor for the other gateway");
+    branch.close();
+    assert.equal(refusals().length, 1);
+  });
+
   test("spec 01, 15.8.72; spec 02, 15.1.9: candidates reach each target unchanged, with the sender's id; an empty list nobody", () => {
     const { client, gateway, branch } = office();
     const candidates = ["candidate:1 1 udp 2130706175 198.51.100.20 51820 typ host", "what ever"];

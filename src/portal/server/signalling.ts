@@ -25,6 +25,8 @@ const MAX_PENDING = 10_000;
 const PERSISTENT_KEEPALIVE = 25;
 
 interface PendingRequest {
+  /** Gateways answer requests for connections; those for access, of some versions. */
+  readonly event: "request_connection" | "reuse_connection";
   readonly client: Session;
   readonly envelopeRef: unknown;
   readonly resourceId: string;
@@ -67,9 +69,30 @@ export class Signalling {
     }
   }
 
+  /** The session has joined. What its gateway was asked for on an earlier socket may have been lost there. */
+  joined(session: Session): void {
+    if (session.role === "gateway") this.#refuseWaitingFor(session.id);
+  }
+
+  /** The session has left: a gateway that has no other one answers nothing any more. */
+  left(session: Session): void {
+    if (session.role !== "gateway") return;
+    for (const { id } of this.#channels.joined("gateway")) if (id === session.id) return;
+    this.#refuseWaitingFor(session.id);
+  }
+
   /** The session's socket is gone: answers to its requests are not wanted any more. */
   disconnected(session: Session): void {
     for (const [ref, pending] of this.#pending) if (pending.client === session) this.#pending.delete(ref);
+  }
+
+  /** Clients that wait for an answer of the gateway are told that there will be none, as they would have been had they asked later. */
+  #refuseWaitingFor(gatewayId: string): void {
+    for (const [ref, pending] of this.#pending) {
+      if (pending.gatewayId !== gatewayId || pending.event !== "request_connection") continue;
+      this.#pending.delete(ref);
+      this.#channels.refuse(pending.client, "client", pending.envelopeRef, "offline");
+    }
   }
 
   #prepareConnection(session: Session, payload: unknown, ref: unknown, grants: Grants): void {
@@ -129,7 +152,7 @@ export class Signalling {
     }
     const id = resourceId(resource);
     const ref = Buffer.from(this.#random.bytes(18)).toString("base64url");
-    this.#remember(ref, { client: session, envelopeRef, resourceId: id, gatewayId: gateway.id });
+    this.#remember(ref, { event, client: session, envelopeRef, resourceId: id, gatewayId: gateway.id });
     const common = {
       ref,
       flow_id: this.#recordFlow(session, gateway, id),

@@ -200,6 +200,7 @@ export class PortalState {
         });
         // What was taken back while the gateway was away.
         this.#pushRejections(session.id);
+        this.#signalling.joined(session);
         return;
       case "relay":
         this.#channels.push(session, "init", {});
@@ -210,6 +211,7 @@ export class PortalState {
 
   #leave(session: Session): void {
     session.joined = false;
+    this.#signalling.left(session);
     this.#relays.forget(session);
     if (this.#relays.remove(session)) this.#relaysRevision++;
   }
