@@ -17,6 +17,8 @@ import { rehearse } from "./common/rehearsal.js";
 
 const DEFAULT_CONFIGURATION_FILE = "wirelane-portal.yaml";
 const DEFAULT_LISTEN_ADDRESS = "127.0.0.1:8080";
+/** What Node says of an address that cannot be had: a port that is taken or privileged, an address that is not this host's. */
+const LISTEN_ERRORS: ReadonlySet<unknown> = new Set(["EADDRINUSE", "EACCES", "EADDRNOTAVAIL"]);
 
 const HELP = `
 The file names sites with gateway tokens, actors with client tokens, resources, and policies that say who may reach what:
@@ -121,7 +123,7 @@ async function serve(options: Options): Promise<void> {
     target.info("Portal is listening", { address: new SocketAddress(ip, bound.port).toString() });
   } catch (error) {
     file?.close();
-    throw error;
+    throw explainListen(error);
   }
 
   let isStopped = false;
@@ -141,6 +143,12 @@ async function serve(options: Options): Promise<void> {
   await server.stop();
   file?.close();
   log.close();
+}
+
+/** What the user can do about an address that cannot be listened on. */
+function explainListen(error: unknown): unknown {
+  const isRefused = error instanceof Error && "code" in error && LISTEN_ERRORS.has(error.code);
+  return isRefused ? new Error(`${error.message}; --listen chooses another address or port`) : error;
 }
 
 /** @throws ConfigurationError, with the file's name also when it cannot be read. */

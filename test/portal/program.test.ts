@@ -2,7 +2,9 @@
 
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { mkdtempSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
@@ -175,6 +177,20 @@ test("what cannot be used: exit code 1 with a word why, and bad options are refu
   assert.match(foreign.stderr, /does not hold the tunnel addresses/);
   assert.equal(readFileSync(state, "utf8"), "[]");
   assert.notEqual(run(["--listen", "nowhere"]).status, 0);
+});
+
+test("an address that is taken, or not this host's, is named with the option that chooses another", async (t) => {
+  const file = join(directory(t), "portal.yaml");
+  writeFileSync(file, CONFIGURATION);
+  const taken = createServer().listen(0, "127.0.0.1");
+  t.after(() => taken.close());
+  await once(taken, "listening");
+  const { port } = taken.address() as AddressInfo;
+  for (const address of [`127.0.0.1:${port}`, "192.0.2.1:8080"]) {
+    const { status, stderr } = run(["--config", file, "--listen", address]);
+    assert.equal(status, 1);
+    assert.ok(stderr.includes(address) && stderr.includes("--listen"), stderr);
+  }
 });
 
 test("the portal's life: listens, signs in, follows its file, keeps addresses over a restart, ends with 0", async (t) => {
