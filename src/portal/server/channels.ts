@@ -13,6 +13,9 @@ export type PortalOutput =
 /** See the head of this file. A session hears of anything but its own join only once it has joined; that is for the caller to see to. */
 export class Channels {
   readonly #sessions = new Set<Session>();
+  readonly #byRole = { client: new Set<Session>(), gateway: new Set<Session>(), relay: new Set<Session>() } as const;
+  /** By role and id of the device. */
+  readonly #byDevice = new Map<string, Set<Session>>();
   readonly #outputs = new EventQueue<PortalOutput>();
 
   /** Sessions that are signed in, joined or not. */
@@ -23,16 +26,31 @@ export class Channels {
   /** A session has signed in. */
   add(session: Session): void {
     this.#sessions.add(session);
+    this.#byRole[session.role].add(session);
+    const key = deviceKey(session.role, session.id);
+    const known = this.#byDevice.get(key);
+    if (known === undefined) this.#byDevice.set(key, new Set([session]));
+    else known.add(session);
   }
 
   /** A session's socket is gone. */
   remove(session: Session): void {
     this.#sessions.delete(session);
+    this.#byRole[session.role].delete(session);
+    const key = deviceKey(session.role, session.id);
+    const known = this.#byDevice.get(key);
+    known?.delete(session);
+    if (known?.size === 0) this.#byDevice.delete(key);
   }
 
   /** Sessions of a role that have joined. */
   *joined(role: Session["role"]): Iterable<Session> {
-    for (const session of this.#sessions) if (session.role === role && session.joined) yield session;
+    for (const session of this.#byRole[role]) if (session.joined) yield session;
+  }
+
+  /** Sessions of a device, joined or not: more than one, if one of its sockets is dead without anybody knowing (spec 01, section 11.11). */
+  ofDevice(role: Session["role"], id: string): Iterable<Session> {
+    return this.#byDevice.get(deviceKey(role, id)) ?? [];
   }
 
   /** Gateways that can reach a resource, each once: a device that is signed in twice is represented by its latest session. */
@@ -47,9 +65,9 @@ export class Channels {
     this.#send(session, { topic: session.role, event, payload, ref: null });
   }
 
-  /** To all sessions of a device: one of two sockets may be dead without anybody knowing (spec 01, section 11.11). */
+  /** To all sessions of a device that have joined. */
   pushToDevice(role: Session["role"], id: string, event: string, payload: unknown): void {
-    for (const session of this.joined(role)) if (session.id === id) this.push(session, event, payload);
+    for (const session of this.ofDevice(role, id)) if (session.joined) this.push(session, event, payload);
   }
 
   /** Answers a message, `ref` being its own. */
@@ -75,4 +93,8 @@ export class Channels {
   #send(session: Session, message: object): void {
     this.#outputs.push({ type: "send", session, text: JSON.stringify(message) });
   }
+}
+
+function deviceKey(role: Session["role"], id: string): string {
+  return `${role} ${id}`;
 }

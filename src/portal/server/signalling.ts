@@ -77,7 +77,7 @@ export class Signalling {
   /** The session has left: a gateway that has no other one answers nothing any more. */
   left(session: Session): void {
     if (session.role !== "gateway") return;
-    for (const { id } of this.#channels.joined("gateway")) if (id === session.id) return;
+    for (const { joined } of this.#channels.ofDevice("gateway", session.id)) if (joined) return;
     this.#refuseWaitingFor(session.id);
   }
 
@@ -138,9 +138,9 @@ export class Signalling {
     if (!hasField(payload, event === "request_connection" ? "client_payload" : "payload")) return false;
 
     const resource = grants.resource(session.owner, stringField(payload, "resource_id"));
-    const gatewayId = stringField(payload, "gateway_id");
-    const known = [...this.#channels.sessions].some(({ role, id }) => role === "gateway" && id === gatewayId);
-    if (resource === undefined || !known) {
+    const gatewayId = stringField(payload, "gateway_id") ?? "";
+    const [known] = this.#channels.ofDevice("gateway", gatewayId);
+    if (resource === undefined || known === undefined) {
       this.#channels.refuse(session, "client", envelopeRef, "not_found");
       return true;
     }
@@ -233,12 +233,12 @@ export class Signalling {
     const isClient = sender.role === "client";
     const ids = new Set(stringList(payload, isClient ? "gateway_ids" : "client_ids"));
     const candidates = stringList(payload, "candidates");
-    for (const target of this.#channels.joined(isClient ? "gateway" : "client")) {
-      if (!ids.has(target.id)) continue;
-      const [client, gateway] = isClient ? [sender, target] : [target, sender];
-      if (!grants.mayMeet(client.owner, gateway.owner)) continue;
-      this.#channels.push(target, event, { [isClient ? "client_id" : "gateway_id"]: sender.id, candidates });
-    }
+    for (const id of ids)
+      for (const target of this.#channels.ofDevice(isClient ? "gateway" : "client", id)) {
+        const [client, gateway] = isClient ? [sender, target] : [target, sender];
+        if (!target.joined || !grants.mayMeet(client.owner, gateway.owner)) continue;
+        this.#channels.push(target, event, { [isClient ? "client_id" : "gateway_id"]: sender.id, candidates });
+      }
     return true;
   }
 }
