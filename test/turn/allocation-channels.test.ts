@@ -26,7 +26,7 @@ function begin(table: ChannelTable, index: number, now: number): number {
 
 /** Numbers of the channels to be bound again. */
 function due(table: ChannelTable, now: number): number[] {
-  return table.dueForRefresh(now).map(({ number }) => number);
+  return table.takeDueForRefresh(now).map(({ number }) => number);
 }
 
 test("spec 03, 8.4.40: the first channel is 0x4000", () => {
@@ -76,6 +76,28 @@ test("spec 03, 8.4.45: a channel that carries data is due for a refresh, unless 
   assert.deepEqual(due(table, 6 * MINUTE), [CHANNEL_MIN]);
   begin(table, 1, 6 * MINUTE);
   assert.deepEqual(due(table, 6 * MINUTE), []);
+  assert.equal(table.nextRefresh(), undefined);
+});
+
+test("refreshes come in the order of binding, whatever the order of use; what is gone has none", () => {
+  const table = new ChannelTable();
+  for (let i = 0; i < 4; i++) table.confirm(begin(table, i, i * SECOND), i * SECOND);
+  for (const i of [2, 0, 3, 1]) table.use(peer(i), 10 * SECOND + i);
+  assert.equal(table.nextRefresh(), 5 * MINUTE);
+  table.remove(CHANNEL_MIN);
+  assert.equal(table.nextRefresh(), SECOND + 5 * MINUTE);
+  table.use(peer(1), 5 * MINUTE);
+  assert.deepEqual(due(table, 2 * SECOND + 5 * MINUTE), [CHANNEL_MIN + 1, CHANNEL_MIN + 2]);
+  assert.equal(table.nextRefresh(), 3 * SECOND + 5 * MINUTE);
+  begin(table, 3, 4 * MINUTE);
+  assert.equal(table.nextRefresh(), undefined, "it is under way");
+  table.confirm(CHANNEL_MIN + 3, 4 * MINUTE);
+  table.use(peer(3), 5 * MINUTE);
+  assert.equal(table.nextRefresh(), 9 * MINUTE);
+  table.confirm(CHANNEL_MIN + 3, 6 * MINUTE);
+  assert.equal(table.nextRefresh(), undefined, "not used since");
+  table.use(peer(3), 7 * MINUTE);
+  table.clear();
   assert.equal(table.nextRefresh(), undefined);
 });
 

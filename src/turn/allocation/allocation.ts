@@ -231,7 +231,7 @@ export class Allocation implements StateMachine<AllocationEvent> {
     }
     if (isDue(this.#refreshAt(), now)) this.#request({ type: "refresh", isProbe: false }, now);
     if (this.hasAllocation)
-      for (const { peer } of this.#channels.dueForRefresh(now)) {
+      for (const { peer } of this.#channels.takeDueForRefresh(now)) {
         const channel = this.#channels.begin(peer, now);
         if (channel !== undefined) this.#bind(channel, now);
       }

@@ -6,7 +6,8 @@
 //                      └─ error: free       └──┘
 
 import type { SocketAddress } from "../../base/address.js";
-import { type Duration, earliest, type Instant, MINUTE } from "../../base/time.js";
+import { Deadlines } from "../../base/deadlines.js";
+import { type Duration, type Instant, MINUTE } from "../../base/time.js";
 import { CHANNEL_MAX, CHANNEL_MIN } from "../../stun/channel-data.js";
 
 /** How long a channel lasts after it was bound (RFC 8656, section 12). */
@@ -35,6 +36,8 @@ interface Entry extends Channel {
 export class ChannelTable {
   readonly #byNumber = new Map<number, Entry>();
   readonly #byPeer = new Map<string, Entry>();
+  /** Channels in use, by when they are to be bound again: a gateway has thousands of clients at a relay. */
+  #refreshes = new Deadlines<Entry>();
   #next = CHANNEL_MIN;
 
   /**
@@ -45,6 +48,7 @@ export class ChannelTable {
     const known = this.#byPeer.get(peer.key);
     if (known !== undefined && (known.bound || known.inFlight) && now < endOf(known)) {
       known.inFlight = true;
+      this.#schedule(known);
       return known;
     }
     const number = this.#freeNumber(now);
@@ -66,6 +70,7 @@ export class ChannelTable {
     entry.inFlight = false;
     entry.boundAt = now;
     entry.usedAt = now;
+    this.#schedule(entry);
   }
 
   /** The relay has refused to bind a channel, or did not answer. */
@@ -90,33 +95,41 @@ export class ChannelTable {
   receive(number: number, now: Instant): SocketAddress | undefined {
     const entry = this.#byNumber.get(number);
     if (entry === undefined || !(entry.bound || entry.inFlight)) return undefined;
-    entry.usedAt = Math.max(entry.usedAt, now);
+    this.#use(entry, now);
     return entry.peer;
   }
 
   /** A peer's channel was used at `at`. */
   use(peer: SocketAddress, at: Instant): void {
     const entry = this.#byPeer.get(peer.key);
-    if (entry !== undefined) entry.usedAt = Math.max(entry.usedAt, at);
+    if (entry !== undefined) this.#use(entry, at);
   }
 
-  /** Channels to bind again now. */
-  dueForRefresh(now: Instant): Channel[] {
-    return [...this.#byNumber.values()].filter((entry) => isInUse(entry) && now >= entry.boundAt + CHANNEL_REFRESH);
+  /** Channels to bind again now; each is told once. */
+  takeDueForRefresh(now: Instant): Channel[] {
+    return this.#refreshes.takeDue(now);
   }
 
-  /** When {@link dueForRefresh} has something next. */
+  /** When {@link takeDueForRefresh} has something next. */
   nextRefresh(): Instant | undefined {
-    let next: Instant | undefined;
-    for (const entry of this.#byNumber.values())
-      if (isInUse(entry)) next = earliest(next, entry.boundAt + CHANNEL_REFRESH);
-    return next;
+    return this.#refreshes.next();
   }
 
   /** Forgets everything; the allocation is gone. Numbers go on where they were. */
   clear(): void {
     this.#byNumber.clear();
     this.#byPeer.clear();
+    this.#refreshes = new Deadlines();
+  }
+
+  #use(entry: Entry, at: Instant): void {
+    const wasUsed = entry.usedAt > entry.boundAt;
+    entry.usedAt = Math.max(entry.usedAt, at);
+    if (!wasUsed) this.#schedule(entry);
+  }
+
+  #schedule(entry: Entry): void {
+    this.#refreshes.set(entry, isInUse(entry) ? entry.boundAt + CHANNEL_REFRESH : undefined);
   }
 
   #freeNumber(now: Instant): number | undefined {
@@ -131,6 +144,7 @@ export class ChannelTable {
 
   #delete(entry: Entry | undefined): void {
     if (entry === undefined) return;
+    this.#refreshes.set(entry, undefined);
     this.#byNumber.delete(entry.number);
     if (this.#byPeer.get(entry.peer.key) === entry) this.#byPeer.delete(entry.peer.key);
   }
