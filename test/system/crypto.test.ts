@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { createHash, createHmac, randomBytes } from "node:crypto";
 import { test } from "node:test";
 import { toHex } from "../../src/base/bytes.js";
-import { nodeCrypto } from "../../src/system/crypto.js";
+import { nodeCrypto, systemRandom } from "../../src/system/crypto.js";
 import { hmac } from "../../src/system/hmac.js";
 import { repeated } from "../support/hex.js";
 
@@ -69,3 +69,19 @@ test("nothing of a key is left in what was made of it", () => {
     if (key.length > 64) assert.deepEqual(made[1], repeated(0, 32), "nor of a long key's short form");
   }
 });
+
+test("random bytes have the length that was asked for, none come twice, and what was given away is the receiver's alone", () => {
+  for (const length of [0, 1, 4, 12, 16, 17, 32, 5000]) assert.equal(systemRandom.bytes(length).length, length);
+  const ids = Array.from({ length: 5000 }, () => systemRandom.bytes(12));
+  assert.equal(new Set(ids.map(toHex)).size, ids.length);
+  const bits = ids.reduce((sum, bytes) => sum + bytes.reduce((count, byte) => count + bitsOf(byte), 0), 0);
+  // 480 000 bits: half of them within seven standard deviations.
+  assert.ok(Math.abs(bits - 240_000) < 7 * 347, `${bits} of 480 000 bits are set`);
+  const [first, second] = [systemRandom.bytes(8), systemRandom.bytes(8)];
+  const before = toHex(second);
+  first.fill(0xff);
+  assert.equal(toHex(second), before);
+  assert.notEqual(first.buffer, second.buffer);
+});
+
+const bitsOf = (byte: number) => byte.toString(2).replaceAll("0", "").length;
