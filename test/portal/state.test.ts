@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { IpAddress, IpPrefix } from "../../src/base/address.js";
+import { Channels } from "../../src/portal/server/channels.js";
 import { AddressBook } from "../../src/portal/server/identity.js";
 import { type Login, RELAY_QUIET_TIME } from "../../src/portal/server/state.js";
 import { keyOf, member, NOW, PortalBench } from "../support/portal-programs.js";
@@ -461,6 +462,25 @@ describe("connections", () => {
     const second = member(gateway.takeOnly("request_connection"), "ref");
     client.close();
     assert.deepEqual(gateway.ask("connection_ready", { ref: second, gateway_payload: {} }), error("invalid_ref"));
+  });
+
+  test("issue 4: what two programs say to each other does not make the portal look at all the others", (t) => {
+    const { client, gateway } = office();
+    const joined = t.mock.method(Channels.prototype, "joined");
+    const sessions = t.mock.getter(Channels.prototype, "sessions");
+    client.send("prepare_connection", { resource_id: LAN });
+    client.send("request_connection", connectionRequest(gateway.id));
+    const ref = member(gateway.takeOnly("request_connection"), "ref");
+    gateway.send("connection_ready", { ref, gateway_payload: {} });
+    client.send("broadcast_ice_candidates", { gateway_ids: [gateway.id], candidates: ["a"] });
+    gateway.send("broadcast_ice_candidates", { client_ids: [client.id], candidates: ["b"] });
+    client.send("reuse_connection", { gateway_id: gateway.id, resource_id: LAN, payload: {} });
+    assert.equal(client.takeEvents().length, 3);
+    assert.deepEqual(gateway.takeEvents(), ["phx_reply", "ice_candidates", "allow_access"]);
+    // Gateways are few.
+    assert.ok(joined.mock.calls.every(({ arguments: [role] }) => role === "gateway"));
+    // Whether the sender is still signed in.
+    assert.equal(sessions.mock.callCount(), 6);
   });
 
   test("a client that waits for a gateway which leaves, or comes back on another socket, is told at once that it is offline", () => {
