@@ -8,9 +8,9 @@
 // A single flooder is soon not light any more and takes nothing from the others' budget. Many forged senders can use up both;
 // then everybody has to show a cookie, which forged senders cannot get. Who shows one is limited on its own.
 //
-// A gateway hears handshakes only from where an authenticated connectivity check has come from. That says more than a cookie could: the address is
-// proved, and it is a client's. So there each address and port is limited on its own, and nobody needs a cookie: when all clients of a company come
-// at once, from behind one NAT, 100 in a second and the others five seconds later would be a long time.
+// A gateway hears handshakes only from where an authenticated connectivity check has come from. That the address is a client's has been proved, so
+// each address and port has a budget of its own there and needs no cookie within it: when all clients of a company come at once, from behind one
+// NAT, 100 in a second and the others five seconds later would be a long time. Who floods in the name of a client makes it show a cookie, no more.
 
 import type { IpAddress, SocketAddress } from "../base/address.js";
 import { toHex } from "../base/bytes.js";
@@ -29,7 +29,7 @@ export const LIGHT_SOURCE_LIMIT = 10;
 /** Messages in one interval that a source which proved its address may send: many users may share an address (NAT, relays). */
 export const PROVEN_SOURCE_LIMIT = 100;
 
-/** Messages in one interval from an address and port that a connectivity check has come from: as many as a peer would be answered. */
+/** Messages without a cookie in one interval from an address and port that a connectivity check has come from: as many as a peer is answered. */
 export const CHECKED_SOURCE_LIMIT = RATE_LIMIT_INTERVAL / INITIATION_SPACING;
 
 /** Sources counted one by one in an interval; more are all taken as one heavy source. */
@@ -61,7 +61,7 @@ export class HandshakeRateLimiter {
     return this.#admitCounted(networkOf(source), PROVEN_SOURCE_LIMIT, now);
   }
 
-  /** Counts a message from an address and port that a connectivity check has come from. `false`: not to be processed. */
+  /** The same as {@link admit} for an address and port that a connectivity check has come from. */
   admitChecked(source: SocketAddress, now: Instant): boolean {
     return this.#admitCounted(source.key, CHECKED_SOURCE_LIMIT, now);
   }

@@ -92,11 +92,9 @@ export class HandshakeReceiver {
     now: Instant,
   ): HandshakeAdmission {
     if (!this.#cookies.checkMac1(datagram)) return this.reject("InvalidMac");
-    if (this.#sources === "checked") {
-      if (!this.#limiter.admitChecked(source, now)) return this.reject("UnderLoad");
-    } else if (this.#cookies.checkMac2(datagram, source, now)) {
+    if (this.#cookies.checkMac2(datagram, source, now)) {
       if (!this.#limiter.admitProven(source.ip, now)) return this.reject("UnderLoad");
-    } else if (!this.#limiter.admit(source.ip, now)) {
+    } else if (!this.#admitWithoutCookie(source, now)) {
       this.counters.cookieReplies++;
       return {
         type: "send-cookie-reply",
@@ -105,5 +103,14 @@ export class HandshakeReceiver {
     }
     if (message.type === "response") return { type: "response", receiverIndex: message.receiverIndex, message };
     return { type: "sealed-initiation", message };
+  }
+
+  #admitWithoutCookie(source: SocketAddress, now: Instant): boolean {
+    switch (this.#sources) {
+      case "anybody":
+        return this.#limiter.admit(source.ip, now);
+      case "checked":
+        return this.#limiter.admitChecked(source, now);
+    }
   }
 }
