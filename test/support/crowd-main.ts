@@ -10,7 +10,7 @@ import { once } from "node:events";
 import type { IpAddress, SocketAddress } from "../../src/base/address.js";
 import { ClientNode } from "../../src/connection/client-node.js";
 import { loginUrl } from "../../src/portal/login-url.js";
-import { ClientAdapter } from "../../src/programs/client/adapter.js";
+import { ClientAdapter, isSignallingRequest } from "../../src/programs/client/adapter.js";
 import { Log } from "../../src/programs/common/log.js";
 import { PortalConnection } from "../../src/programs/common/portal-connection.js";
 import { monotonicNow, unixNow } from "../../src/system/clock.js";
@@ -33,17 +33,17 @@ class Member {
   readonly replied: Promise<number>;
   readonly #socket: Socket;
   readonly #host: SimulatedHost<ClientEvent, ClientState>;
+  #adapter: ClientAdapter | undefined;
   #tunnelAddress: IpAddress | undefined;
   #timer: NodeJS.Timeout | undefined;
 
   private constructor(socket: Socket, address: SocketAddress, state: ClientState) {
     this.#socket = socket;
     this.#host = new SimulatedHost("member", state, [address]);
+    state.addLocalHostCandidate(address, monotonicNow());
     this.signedIn = new Promise((resolve) => {
-      this.#host.machine.addLocalHostCandidate(address, monotonicNow());
-      const handle = this.#host.onEvent;
-      this.#host.onEvent = (event, now) => {
-        handle(event, now);
+      this.#host.onEvent = (event) => {
+        if (isSignallingRequest(event)) this.#adapter?.handleRequest(event);
         if (event.type !== "tun-interface-updated") return;
         this.#tunnelAddress = event.configuration.ipv4;
         resolve();
@@ -83,20 +83,7 @@ class Member {
         }),
     });
     const adapter = new ClientAdapter(state, (message) => connection.send(message), log);
-    const handle = member.#host.onEvent;
-    member.#host.onEvent = (event, now) => {
-      handle(event, now);
-      switch (event.type) {
-        case "connection-intent":
-        case "request-connection":
-        case "request-access":
-        case "added-ice-candidates":
-        case "removed-ice-candidates":
-          adapter.handleRequest(event);
-          return;
-        default:
-      }
-    };
+    member.#adapter = adapter;
     return member;
   }
 

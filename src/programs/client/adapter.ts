@@ -20,18 +20,21 @@ import { mergeRelays } from "../common/relays.js";
 /** Requests without a reply that are remembered; the oldest is forgotten, its reply will be ignored. */
 export const MAX_REQUESTS = 1000;
 
+const SIGNALLING_REQUESTS = [
+  "connection-intent",
+  "request-connection",
+  "request-access",
+  "added-ice-candidates",
+  "removed-ice-candidates",
+] as const;
+
 /** Events for the portal. */
-export type SignallingRequest = Extract<
-  ClientEvent,
-  {
-    type:
-      | "connection-intent"
-      | "request-connection"
-      | "request-access"
-      | "added-ice-candidates"
-      | "removed-ice-candidates";
-  }
->;
+export type SignallingRequest = Extract<ClientEvent, { readonly type: (typeof SIGNALLING_REQUESTS)[number] }>;
+
+/** Whether an event is for the portal: {@link ClientAdapter.handleRequest}. */
+export function isSignallingRequest(event: ClientEvent): event is SignallingRequest {
+  return SIGNALLING_REQUESTS.some((type) => type === event.type);
+}
 
 /** What a request was about, for its reply. */
 type Request =

@@ -8,7 +8,7 @@ import type { ClientEvent } from "../../tunnel/events.js";
 import { Tai64nClock } from "../../wireguard/tai64n.js";
 import type { RunningProgram } from "../common/lifecycle.js";
 import { type TunnelKind, type TunnelOptions, TunnelRunner } from "../common/tunnel-runner.js";
-import { ClientAdapter } from "./adapter.js";
+import { ClientAdapter, isSignallingRequest } from "./adapter.js";
 
 /** Target of the client's log lines. */
 export const CLIENT_TARGET = "firezone_headless_client";
@@ -83,14 +83,11 @@ class Client {
 
   handleEvent(event: ClientEvent): void {
     const { host, log } = this.#runner;
+    if (isSignallingRequest(event)) {
+      this.#adapter.handleRequest(event);
+      return;
+    }
     switch (event.type) {
-      case "connection-intent":
-      case "request-connection":
-      case "request-access":
-      case "added-ice-candidates":
-      case "removed-ice-candidates":
-        this.#adapter.handleRequest(event);
-        return;
       case "resources-changed":
         log.debug("Resources changed", { count: event.resources.length });
         for (const { resource } of event.resources)

@@ -24,7 +24,7 @@ import type { ClientEvent, GatewayEvent } from "../../tunnel/events.js";
 import { GatewayState } from "../../tunnel/gateway-state.js";
 import { LocalIdentity } from "../../wireguard/identity.js";
 import { Tai64nClock } from "../../wireguard/tai64n.js";
-import { ClientAdapter } from "../client/adapter.js";
+import { ClientAdapter, isSignallingRequest } from "../client/adapter.js";
 import { GatewayAdapter } from "../gateway/adapter.js";
 import type { TargetLog } from "./log.js";
 
@@ -216,14 +216,11 @@ class Stage {
   }
 
   #handleClientEvent(event: ClientEvent, adapter: ClientAdapter): void {
+    if (isSignallingRequest(event)) {
+      adapter.handleRequest(event);
+      return;
+    }
     switch (event.type) {
-      case "connection-intent":
-      case "request-connection":
-      case "request-access":
-      case "added-ice-candidates":
-      case "removed-ice-candidates":
-        adapter.handleRequest(event);
-        return;
       case "tun-interface-updated":
         this.#clientIp = event.configuration.ipv4;
         return;
