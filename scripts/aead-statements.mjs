@@ -48,23 +48,22 @@ export const diagonals = range(4).map((i) => [i, 4 + ((i + 1) & 3), 8 + ((i + 2)
 // --- Poly1305 ---------------------------------------------------------------------------------------------------------
 
 /** Offsets in a Poly1305 state: assembly/aead/poly1305.ts explains it and the arithmetic. */
-const polyR = (i) => 4 * i;
-const polyS = (i) => 28 + 4 * i;
-const polyH = (i) => 48 + 8 * i;
+const polyPlaces = { middle: 0, upper: 24, lower: 48 };
+const polyH = (i) => 96 + 8 * i;
 
-/** The limbs of r, and of what 2^128 times them is, loaded from the state of group `g`; */
-const polyLoadR = (g) => [
-  ...range(4).map((i) => `const r${i}_${g} = <u64>load<u32>(state${g}, ${polyR(i)});`),
-  ...[1, 2, 3].map((i) => `const s${i}_${g} = <u64>load<u32>(state${g}, ${polyS(i)});`),
-];
+/** What a group `g` multiplies with; */
+const polyLoadKey = (g) =>
+  Object.entries(polyPlaces).flatMap(([block, at]) =>
+    range(3).map((i) => `const ${block}${i}_${g} = load<u64>(state${g}, ${at + 8 * i});`),
+  );
 /** and the limbs of h. */
 const polyLoadH = (g) => range(4).map((i) => `let h${i}_${g} = load<u64>(state${g}, ${polyH(i)});`);
 
-/** Group `g` of the kernel's descriptor: what it absorbs, into which state, and the state's r; */
+/** Group `g` of the kernel's descriptor: what it absorbs, into which state, and the state's key; */
 export const polyKey = (g) => [
   `const text${g} = load<u32>(job, POLY_TEXTS + ${4 * g});`,
   `const state${g} = load<u32>(job, POLY_TARGETS + ${4 * g});`,
-  ...polyLoadR(g),
+  ...polyLoadKey(g),
 ];
 /** its h, and four blocks. The group before may have the same state, so its h must have been stored. */
 export const polyBlocks = (g) => [
@@ -74,35 +73,45 @@ export const polyBlocks = (g) => [
 
 /**
  * h = (h + block) * r, for the block at `offset` of the group's text. A limb of the result is cut off a sum before the sum's
- * upper half is carried on: that half may then be made in the sum's own register.
+ * upper half is carried on: that half may then be made in the sum's own register. What is known last (t0, from the carry of the
+ * block before; the carry) comes last.
  */
-const polyBlock = (g, offset, isFirst = false) => {
+function polyBlock(g, offset, isFirst = false) {
   const id = `${g}_${offset}`;
-  const product = (i, factor) => `t${i}_${id} * ${factor}_${g}`;
-  const sum = (name, terms) => [
-    `let ${name}_${id} = ${terms[0]};`,
-    ...terms.slice(1).map((term) => `${name}_${id} += ${term};`),
-  ];
-  const carry = (name) => `(${name}_${id} >> 32)`;
-  const limb = (i) => `h${i}_${g} = d${i}_${id} & 0xffffffff;`;
+  const t = (i) => `t${i}_${id}`;
+  const named = (name) => `${name}_${id}`;
+  const key = (name) => `${name}_${g}`;
+  const limb = (i) => `h${i}_${g} = ${named(`d${i}`)} & 0xffffffff;`;
+  const carry = (i) => `(${named(`d${i}`)} >> 32)`;
+  const define = (name, value) => `const ${named(name)} = ${value};`;
   return [
     ...range(4).map((i) => {
       const bit = i === 3 ? " + highBit" : "";
-      return `let t${i}_${id} = h${i}_${g} + <u64>load<u32>(text${g}, ${offset + 4 * i})${bit};`;
+      return `let ${t(i)} = h${i}_${g} + <u64>load<u32>(text${g}, ${offset + 4 * i})${bit};`;
     }),
-    ...(isFirst ? [] : [`t0_${id} += carry_${g};`]),
-    // What is known last (t0, from the carry of the block before; the carry) comes last.
-    ...sum("d0", [product(1, "s3"), product(2, "s2"), product(3, "s1"), product(0, "r0")]),
+    ...(isFirst ? [] : [`${t(0)} += carry_${g};`]),
+    define("sum1", `${t(1)} + ${t(3)}`),
+    define("sum0", `${t(0)} + ${t(2)}`),
+    define("upper", `(${t(2)} + ${t(3)}) * ${key("upper0")}`),
+    define("upper0", `${t(3)} * ${key("upper1")} + ${named("upper")}`),
+    define("upper1", `${t(2)} * ${key("upper2")} + ${named("upper")}`),
+    define("middle", `(${named("sum0")} + ${named("sum1")}) * ${key("middle0")}`),
+    define("middle0", `${named("sum1")} * ${key("middle1")} + ${named("middle")}`),
+    define("d0", `${named("upper0")} + ${named("middle0")}`),
     limb(0),
-    ...sum("d1", [product(1, "r0"), product(2, "s3"), product(3, "s2"), product(0, "r1"), carry("d0")]),
+    define("middle1", `${named("sum0")} * ${key("middle2")} + ${named("middle")}`),
+    define("d1", `${named("upper1")} + ${named("middle1")} + ${carry(0)}`),
     limb(1),
-    ...sum("d2", [product(2, "r0"), product(1, "r1"), product(3, "s3"), product(0, "r2"), carry("d1")]),
+    define("lower", `(${t(0)} + ${t(1)}) * ${key("lower0")}`),
+    define("lower0", `${t(1)} * ${key("lower1")} + ${named("lower")}`),
+    define("d2", `${named("lower0")} + ${named("middle0")} + ${carry(1)}`),
     limb(2),
-    ...sum("d3", [product(2, "r1"), product(3, "r0"), product(1, "r2"), product(0, "r3"), carry("d2")]),
-    `h3_${g} = d3_${id} & mask34;`,
-    `${isFirst ? "let " : ""}carry_${g} = 5 * (d3_${id} >> 34);`,
+    define("lower1", `${t(0)} * ${key("lower2")} + ${named("lower")}`),
+    define("d3", `${named("lower1")} + ${named("middle1")} + ${carry(2)}`),
+    `h3_${g} = ${named("d3")} & mask34;`,
+    `${isFirst ? "let " : ""}carry_${g} = 5 * (${named("d3")} >> 34);`,
   ];
-};
+}
 
 /** What polyBlock takes for constants. */
 export const polyConstants = ["const highBit: u64 = HIGH_BIT;", "const mask34: u64 = MASK34;"];
@@ -125,7 +134,7 @@ export const polyEnd = (g) => [
 /** Poly1305 alone, of one text and of two at a time: one waits for its own results, so that two take little longer. */
 export const polyKernels = () => `/** Absorbs \`blocks\` blocks of 16 bytes at \`text0\` into \`state0\`. */
 export function absorb(state0: u32, text0: u32, blocks: u32): void {
-${lines(2, [...polyConstants, ...polyLoadR(0), ...polyLoadH(0), "let carry_0: u64 = 0;"])}
+${lines(2, [...polyConstants, ...polyLoadKey(0), ...polyLoadH(0), "let carry_0: u64 = 0;"])}
   for (const end = text0 + (blocks << 4); text0 != end; text0 += 16) {
 ${lines(4, polyBlock(0, 0))}
   }
@@ -134,7 +143,7 @@ ${lines(2, polyEnd(0))}
 
 /** The same, and as many blocks at \`text1\` into another state, \`state1\`. */
 export function absorbPair(state0: u32, text0: u32, state1: u32, text1: u32, blocks: u32): void {
-${lines(2, [...polyConstants, ...[0, 1].flatMap((g) => [...polyLoadR(g), ...polyLoadH(g)]), "let carry_0: u64 = 0;", "let carry_1: u64 = 0;"])}
+${lines(2, [...polyConstants, ...[0, 1].flatMap((g) => [...polyLoadKey(g), ...polyLoadH(g)]), "let carry_0: u64 = 0;", "let carry_1: u64 = 0;"])}
   for (const end = text0 + (blocks << 4); text0 != end; text0 += 16) {
 ${lines(4, inTurn([polyBlock(0, 0), polyBlock(1, 0)]))}
     text1 += 16;

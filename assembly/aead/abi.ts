@@ -2,7 +2,7 @@
 // TypeScript (src/engine/layout.ts sizes the scratch regions), so: plain constants only.
 
 /** Bytes of one thread's scratch region of the AEAD. Must be aligned to 64; content need not be initialised. */
-export const AEAD_SCRATCH_SIZE = 4096;
+export const AEAD_SCRATCH_SIZE = 4608;
 
 // Descriptor of one packet to seal:
 //

@@ -9,6 +9,7 @@
 // Time depends on lengths only: there is no branch and no address that depends on keys, texts or tags, but for the outcome of
 // the comparison of tags.
 
+import { absorb } from "../../build/generated/aead-kernels";
 import { LANES } from "../../build/generated/aead-lanes";
 import {
   AEAD_SCRATCH_SIZE,
@@ -23,7 +24,7 @@ import {
   SEAL_TEXT,
 } from "./abi";
 import { openTogether, packetsTogether, sealTogether } from "./lanes";
-import { HIGH_BIT, MASK34, POLY_STATE_SIZE, polyBlocks, polyFinish, polyInit } from "./poly1305";
+import { HIGH_BIT, MASK34, POLY_STATE_SIZE, polyBlock, polyFinish, polyInit } from "./poly1305";
 import {
   HELD_BACK,
   IDLE,
@@ -177,13 +178,13 @@ export function poly1305Tag(oneTimeKey: u32, message: u32, length: u32, tag: u32
   const poly = scratch + LANE_AREAS + POLY;
   const rest = length & 15;
   polyInit(poly, oneTimeKey);
-  polyBlocks(poly, message, length >> 4, HIGH_BIT);
+  absorb(poly, message, length >> 4);
   if (rest) {
     // A last block that is not full gets a one bit behind it instead of 2^128.
     v128.store(scratch, i64x2.splat(0), IDLE);
     copyShort(scratch + IDLE, message + (length - rest), rest);
     store<u8>(scratch + IDLE + rest, 1);
-    polyBlocks(poly, scratch + IDLE, 1, 0);
+    polyBlock(poly, scratch + IDLE, 0);
   }
   polyFinish(poly, tag);
 }

@@ -21,6 +21,18 @@ const AAD = 0x21000;
 const SOURCE = 0x30000;
 const DESTINATION = 0x40000;
 
+/** Poly1305 as RFC 8439, section 2.5.1 writes it down; the message is whole blocks. */
+function poly1305(r: string, pad: string, message: string): string {
+  const number = (hex: string) => BigInt(`0x${Buffer.from(hex, "hex").reverse().toString("hex")}`);
+  const clamped = number(r) & 0x0ffffffc0ffffffc0ffffffc0fffffffn;
+  let accumulator = 0n;
+  for (const block of message.match(/.{32}/g) ?? []) {
+    accumulator = ((accumulator + number(`${block}01`)) * clamped) % (2n ** 130n - 5n);
+  }
+  const tag = (accumulator + number(pad)) % 2n ** 128n;
+  return Buffer.from(tag.toString(16).padStart(32, "0"), "hex").reverse().toString("hex");
+}
+
 interface Vector {
   readonly key: string;
   readonly nonce: string;
@@ -167,6 +179,23 @@ for (const engine of ENGINES) {
         assert.equal(put(KEY, key), 32);
         aead.poly1305Tag(KEY, SOURCE, put(SOURCE, message), TAG, SCRATCH);
         assert.equal(toHex(bytes.slice(TAG, TAG + 16)), tag, `message ${message}`);
+      }
+    });
+
+    test("Poly1305 with limbs of r that are as great and as different as can be, against arithmetic of any size", () => {
+      const limbs = ["ffffffff", "00000000"];
+      const keys = Array.from({ length: 16 }, (_, i) => [1, 2, 4, 8].map((bit) => limbs[i & bit ? 1 : 0]).join(""));
+      const messages = [
+        `${"ff".repeat(1040)}`,
+        `${"ff".repeat(16)}${"00".repeat(16)}`.repeat(20),
+        "00000000ffffffff".repeat(60),
+      ];
+      for (const key of keys) {
+        for (const message of messages) {
+          put(KEY, key + "ff".repeat(16));
+          aead.poly1305Tag(KEY, SOURCE, put(SOURCE, message), TAG, SCRATCH);
+          assert.equal(toHex(bytes.slice(TAG, TAG + 16)), poly1305(key, "ff".repeat(16), message), `r ${key}`);
+        }
       }
     });
 
