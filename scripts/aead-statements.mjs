@@ -38,12 +38,43 @@ export function staggered(first, second, size, lag) {
   return turns.flatMap((turn) => [...part(first, turn), ...part(second, turn - lag)]);
 }
 
+/** One line of the quarter round for a block alone, in scalars. */
+const scalarLine = (sum, addend, target, bits) => [
+  `${sum} += ${addend};`,
+  `${target} = rotl<u32>(${target} ^ ${sum}, ${bits});`,
+];
+
+/** The first `count` rounds of a block whose words are scalars, four quarter rounds at a time. */
+export const scalarRounds = (name, count) =>
+  range(count).flatMap((i) =>
+    inTurn(
+      (i % 2 === 0 ? columns : diagonals).map((indices) => {
+        const [a, b, c, d] = indices.map((word) => name + word);
+        return [
+          ...scalarLine(a, b, d, 16),
+          ...scalarLine(c, d, b, 12),
+          ...scalarLine(a, b, d, 8),
+          ...scalarLine(c, d, b, 7),
+        ];
+      }),
+    ),
+  );
+
 /** Takes one statement of each list in turn. */
 export const inTurn = (lists) => lists[0].flatMap((_, i) => lists.map((list) => list[i]));
 
 /** The quarter rounds of a double round (section 2.3), as indices of state words: four columns, then four diagonals. */
 export const columns = range(4).map((i) => [i, i + 4, i + 8, i + 12]);
 export const diagonals = range(4).map((i) => [i, 4 + ((i + 1) & 3), 8 + ((i + 2) & 3), 12 + ((i + 3) & 3)]);
+
+/** The indices of all words. */
+export const words = range(16);
+
+/**
+ * After an odd number of rounds words change places such that column rounds become diagonal rounds and the other way round: word c
+ * of row r goes to r - c; the four words of a column (r - c with one c) are then those of a diagonal.
+ */
+export const exchangedPlace = (word) => (word & ~3) + (((word >> 2) - word) & 3);
 
 // --- Poly1305 ---------------------------------------------------------------------------------------------------------
 
@@ -52,12 +83,12 @@ const polyPlaces = { middle: 0, upper: 24, lower: 48 };
 const polyH = (i) => 96 + 8 * i;
 
 /** What a group `g` multiplies with; */
-const polyLoadKey = (g) =>
+export const polyLoadKey = (g) =>
   Object.entries(polyPlaces).flatMap(([block, at]) =>
     range(3).map((i) => `const ${block}${i}_${g} = load<u64>(state${g}, ${at + 8 * i});`),
   );
 /** and the limbs of h. */
-const polyLoadH = (g) => range(4).map((i) => `let h${i}_${g} = load<u64>(state${g}, ${polyH(i)});`);
+export const polyLoadH = (g) => range(4).map((i) => `let h${i}_${g} = load<u64>(state${g}, ${polyH(i)});`);
 
 /** Group `g` of the kernel's descriptor: what it absorbs, into which state, and the state's key; */
 export const polyKey = (g) => [
@@ -65,11 +96,12 @@ export const polyKey = (g) => [
   `const state${g} = load<u32>(job, POLY_TARGETS + ${4 * g});`,
   ...polyLoadKey(g),
 ];
-/** its h, and four blocks. The group before may have the same state, so its h must have been stored. */
-export const polyBlocks = (g) => [
-  ...polyLoadH(g),
-  ...range(4).flatMap((block) => polyBlock(g, 16 * block, block === 0)),
-];
+/**
+ * `count` blocks. `isFresh` when h has just been loaded, so that there is no carry of a block before. The group before may have the
+ * same state, so its h must have been stored.
+ */
+export const polyBlocks = (g, count, isFresh) =>
+  range(count).flatMap((block) => polyBlock(g, 16 * block, isFresh && block === 0));
 
 /**
  * h = (h + block) * r, for the block at `offset` of the group's text. A limb of the result is cut off a sum before the sum's
@@ -86,8 +118,8 @@ function polyBlock(g, offset, isFirst = false) {
   const define = (name, value) => `const ${named(name)} = ${value};`;
   return [
     ...range(4).map((i) => {
-      const bit = i === 3 ? " + highBit" : "";
-      return `let ${t(i)} = h${i}_${g} + <u64>load<u32>(text${g}, ${offset + 4 * i})${bit};`;
+      const word = `<u64>load<u32>(text${g}, ${offset + 4 * i})`;
+      return `let ${t(i)} = h${i}_${g} + ${i === 3 ? `(${word} | highBit)` : word};`;
     }),
     ...(isFirst ? [] : [`${t(0)} += carry_${g};`]),
     define("sum1", `${t(1)} + ${t(3)}`),
@@ -121,9 +153,6 @@ export const polyConstantsLoaded = [
   "const highBit = load<u64>(scratch, POLY_CONSTANTS);",
   "const mask34 = load<u64>(scratch, POLY_CONSTANTS + 8);",
 ];
-
-/** Both. */
-export const polyGroup = (g) => [...polyKey(g), ...polyBlocks(g)];
 
 /** Stores h. */
 export const polyEnd = (g) => [
@@ -163,7 +192,7 @@ export function weave(major, minor) {
     for (const due = Math.round(((i + 1) * minor.length) / major.length); taken < due; taken++)
       woven.push(minor[taken]);
   });
-  return woven;
+  return [...woven, ...minor.slice(taken)];
 }
 
 export const lines = (indent, statements) => statements.map((statement) => " ".repeat(indent) + statement).join("\n");

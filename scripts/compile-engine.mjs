@@ -10,7 +10,7 @@ import asc from "assemblyscript/asc";
 import binaryen from "assemblyscript/binaryen";
 
 /**
- * Compiles the engine with the generated kernels whose names end in `kernels` ("" or "-wide") to `outFile`. The current
+ * Compiles the engine with the generated kernels whose names end in `kernels` ("", "-wide" and so on) to `outFile`. The current
  * directory is the project's root.
  *
  * @throws Error when something does not compile.
@@ -58,23 +58,28 @@ function constantsOf(text) {
 /**
  * The binary of a module: `optimized`, with the kernels of `plain`. Both are texts of the same program.
  *
- * @throws Error when a kernel uses what the optimized program does not have.
+ * @throws Error when the optimizer moved a kernel into its caller, or when a kernel uses what the optimized program does not have.
  */
 function spliceKernels(optimized, plain) {
-  const plainFunctions = functionsOf(plain);
   const constants = constantsOf(plain);
-  let text = optimized;
-  for (const [name, body] of functionsOf(optimized)) {
-    const kernel = plainFunctions.get(name);
-    if (!name.startsWith(KERNELS) || kernel === undefined) continue;
-    const complete = kernel.replace(/global\.get (\S+)/g, (_, global) => {
+  const complete = (name, body) =>
+    body.replace(/global\.get (\S+)/g, (_, global) => {
       const value = constants.get(global);
       if (value === undefined) throw new Error(`kernel ${name} uses ${global}, which is not constant`);
       return value;
     });
-    text = text.replace(body, () => complete);
+  const kernels = [...functionsOf(plain)].filter(([name]) => name.startsWith(KERNELS));
+  const bodies = functionsOf(optimized);
+  let text = optimized;
+  let added = "";
+  for (const [name, kernel] of kernels) {
+    const body = bodies.get(name);
+    if (body !== undefined) text = text.replace(body, () => complete(name, kernel));
+    // What only kernels call may be gone from where they are replaced.
+    else if (kernels.some(([_, caller]) => caller.includes(`call ${name}\n`))) added += complete(name, kernel);
+    else throw new Error(`kernel ${name} is part of its caller`);
   }
-  const module = binaryen.parseText(text);
+  const module = binaryen.parseText(text.replace(/\)\s*$/, () => `${added})\n`));
   module.setFeatures(binaryen.Features.All);
   if (!module.validate()) throw new Error("the kernels do not fit into the optimized engine");
   const binary = module.emitBinary();

@@ -1,22 +1,25 @@
 // One message at a time (RFC 8439, section 2.8), its blocks in the lanes of a kernel; here for four lanes.
 //
-// Sealing. Poly1305 follows one kernel behind, over ciphertext that is complete. The first kernel makes the one-time key:
+// Sealing. Poly1305 follows one kernel behind, over ciphertext that is complete. The first kernel makes the one-time key beside
+// the lanes, in the scalar units, which have nothing to absorb yet:
 //
-//    kernel   ChaCha20 blocks (counter)          Poly1305 meanwhile
-//      0      one-time key, text 0 1 2           nothing
-//      1      text 3 4 5 6                       text 0 1 2
-//      2      text 7 8 9 10                      text 3 4 5 6
+//    kernel   ChaCha20 blocks (counter)          meanwhile
+//      0      text 0 1 2 3                       one-time key
+//      1      text 4 5 6 7                       Poly1305 of text 0 1 2 3
+//      2      text 8 9 10 11                     Poly1305 of text 4 5 6 7
 //     ...                                        then, alone: what is left and the lengths
 //
+// A text that leaves a lane free in the one kernel it needs has the key made there, and one of a single block in the pair kernel.
+//
 // Opening. The ciphertext is there from the start, so Poly1305 absorbs the blocks that the same kernel decrypts: it reads them
-// before the kernel writes, hence source and destination may be one. So that the groups come out even, the first kernel
-// decrypts the blocks at the end, which it holds back in scratch:
+// before the kernel writes, hence source and destination may be one. So that the blocks come out even, the first kernel
+// decrypts those at the end, which it holds back in scratch:
 //
 //      0      one-time key, the last (n mod 4)   nothing                  (the pair kernel, if they are two together at most)
-//      1      text 0 1 2 3                       text 0 1 2 3
+//      1      text 0 1 2 3                       Poly1305 of text 0 1 2 3
 //     ...                                        then, alone: the last (n mod 4) and the lengths
 
-import { absorb, laneKernel, pairKernel, plainKernel } from "../../build/generated/aead-kernels";
+import { absorb, keyKernel, laneKernel, pairKernel, plainKernel, textKernel } from "../../build/generated/aead-kernels";
 import { LANES } from "../../build/generated/aead-lanes";
 import { polyFinish, polyInit } from "./poly1305";
 import { HELD_BACK, IDLE, KEY_BLOCK, LANE_AREAS, NULL_STATE, POLY, TAG, TAIL } from "./scratch";
@@ -61,45 +64,41 @@ export function sealSingle(
 
   // Kernel 0.
   let done: u32;
-  setKeyLane(scratch, 0);
+  if (length > BLOCK) {
+    setKeyRows(scratch);
+    setNonce(scratch, nonceHead, nonceTail);
+  }
   if (length <= BLOCK) {
+    setKeyLane(scratch, 0);
     setPair(scratch, nonceHead, nonceTail, 1);
     setTextLane(scratch, 1, source, destination, 0, full, length);
     pairKernel(scratch);
     done = BLOCK;
-  } else {
-    setKeyRows(scratch);
-    setNonce(scratch, nonceHead, nonceTail);
+  } else if (length <= STRIDE - BLOCK) {
+    setKeyLane(scratch, 0);
     setBlocks(scratch, 0, 1);
     for (let lane: u32 = 1; lane < LANES; lane++) {
       setTextLane(scratch, lane, source, destination, (lane - 1) * BLOCK, full, length);
     }
     plainKernel(scratch);
     done = STRIDE - BLOCK;
+  } else {
+    setPair(scratch, nonceHead, nonceTail, 0);
+    setBlocks(scratch, 1, 2);
+    setTextLanes(scratch, source, destination, 0, full, length);
+    keyKernel(scratch);
+    done = STRIDE;
   }
   polyInit(poly, scratch + LANE_AREAS + KEY_BLOCK);
   if (aadLength) polyAdditional(poly, aad, aadLength, scratch);
 
-  // The other kernels: `absorbed` runs behind `done`. In the first of them there is a block less to absorb: group 0 idles.
+  // The other kernels: `absorbed` runs behind `done`.
   let absorbed: u32 = 0;
-  if (done < length) {
-    setPolyTexts(scratch, destination - BLOCK);
-    setPolyTarget(scratch, poly);
-    setPoly(scratch, 0, scratch + IDLE, scratch + NULL_STATE);
-    do {
-      if (done + STRIDE <= length) {
-        setLanes(scratch, source + done, destination + done);
-      } else {
-        for (let lane: u32 = 0; lane < LANES; lane++) {
-          setTextLane(scratch, lane, source, destination, done + lane * BLOCK, full, length);
-        }
-      }
-      laneKernel(scratch);
-      absorbed = done;
-      done += STRIDE;
-      setPolyTexts(scratch, destination + absorbed);
-      setPolyTarget(scratch, poly);
-    } while (done < length);
+  for (; done < length; done += STRIDE) {
+    setTextLanes(scratch, source, destination, done, full, length);
+    setPoly(scratch, 0, destination + absorbed, poly);
+    textKernel(scratch);
+    absorbed = done;
   }
 
   // The end, alone.
@@ -156,19 +155,20 @@ export function openSingle(
   if (aadLength) polyAdditional(poly, aad, aadLength, scratch);
 
   // All lanes at a time.
-  if (main) {
-    setPolyTarget(scratch, poly);
-    setBlocks(scratch, 1, 2);
-  }
+  if (main) setBlocks(scratch, 1, 2);
   for (let done: u32 = 0; done < main; done += STRIDE) {
     setLanes(scratch, source + done, destination + done);
-    setPolyTexts(scratch, source + done);
-    if (done + STRIDE > length) {
+    if (done + STRIDE <= length) {
+      setPoly(scratch, 0, source + done, poly);
+      textKernel(scratch);
+    } else {
       // The last block is not full.
+      setPolyTexts(scratch, source + done);
+      setPolyTarget(scratch, poly);
       setLane(scratch, LANES - 1, tail, heldBack);
       setPoly(scratch, LANES - 1, scratch + IDLE, scratch + NULL_STATE);
+      laneKernel(scratch);
     }
-    laneKernel(scratch);
   }
 
   // The end, alone.
@@ -193,6 +193,17 @@ function polyAdditional(poly: u32, aad: u32, aadLength: u32, scratch: u32): void
   v128.store(scratch + IDLE, i64x2.splat(0));
   copyShort(scratch + IDLE, aad + (aadLength - rest), rest);
   absorb(poly, scratch + IDLE, 1);
+}
+
+/** The blocks from offset `at` on go into the lanes. */
+function setTextLanes(scratch: u32, source: u32, destination: u32, at: u32, full: u32, length: u32): void {
+  if (at + STRIDE <= full) {
+    setLanes(scratch, source + at, destination + at);
+    return;
+  }
+  for (let lane: u32 = 0; lane < LANES; lane++) {
+    setTextLane(scratch, lane, source, destination, at + lane * BLOCK, full, length);
+  }
 }
 
 /** The block at offset `at` goes into a lane: in place, by way of the tail when it is not full, or not at all. */

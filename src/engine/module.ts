@@ -58,12 +58,12 @@ export interface AeadExports {
   copyBytes(destination: number, source: number, length: number): void;
 }
 
-/** V8 12 (Node 22) merges no vectors that a loop carries in locals; later ones do, which is faster (scripts/generate-aead.mjs). */
-const MERGES_CARRIED = Number.parseInt(process.versions.v8, 10) > 12;
+/** Up to V8 12 (Node 22) kernels are faster, and merged at all, when they carry values through memory (scripts/generate-aead.mjs). */
+const STORED = Number.parseInt(process.versions.v8, 10) > 12 ? "" : "-stored";
 
 const FILES: Readonly<Record<EngineBuild, string>> = {
-  narrow: join("build", "engine.wasm"),
-  wide: join("build", MERGES_CARRIED ? "engine-wide.wasm" : "engine-wide-stored.wasm"),
+  narrow: join("build", `engine${STORED}.wasm`),
+  wide: join("build", `engine-wide${STORED}.wasm`),
 };
 
 /** Threads do not share what they compile, but V8 shares the machine code among all modules of the same bytes. */

@@ -55,13 +55,14 @@ export interface AeadModule {
  * The builds of the engine: with kernels for vectors of 128 bits, and of 256 bits, carried in locals or stored between turns
  * (scripts/generate-aead.mjs).
  */
-export const ENGINES = ["narrow", "wide", "wide-stored"] as const;
+export const ENGINES = ["narrow", "narrow-stored", "wide", "wide-stored"] as const;
 
 /** One of the builds. */
 export type EngineName = (typeof ENGINES)[number];
 
 const FILES: Record<EngineName, string> = {
   narrow: "engine.wasm",
+  "narrow-stored": "engine-stored.wasm",
   wide: "engine-wide.wasm",
   "wide-stored": "engine-wide-stored.wasm",
 };
@@ -71,7 +72,7 @@ const FILES: Record<EngineName, string> = {
  * V8's revectorization is switched on where there is one (V8 12, Node 22, and later).
  */
 export function loadAead(engine: EngineName = "narrow", pages = 32): AeadModule {
-  if (engine !== "narrow" && Number.parseInt(process.versions.v8, 10) >= 12) {
+  if (engine.startsWith("wide") && Number.parseInt(process.versions.v8, 10) >= 12) {
     setFlagsFromString("--experimental-wasm-revectorize");
   }
   const { WebAssembly } = globalThis as unknown as { WebAssembly: WebAssemblyApi };

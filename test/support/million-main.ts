@@ -1,5 +1,5 @@
 // A million random comparisons of a build of the engine with node:crypto: half of them sealed, half opened. In a process of its own, so that
-// it can run on other Node versions: `node million-main.js narrow|wide|wide-stored`.
+// it can run on other Node versions: `node million-main.js narrow|narrow-stored|wide|wide-stored`.
 
 import assert from "node:assert/strict";
 import { createCipheriv } from "node:crypto";
