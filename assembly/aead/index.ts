@@ -24,7 +24,7 @@ import {
   SEAL_TEXT,
 } from "./abi";
 import { openTogether, packetsTogether, sealTogether } from "./lanes";
-import { HIGH_BIT, MASK34, POLY_STATE_SIZE, polyBlock, polyFinish, polyInit } from "./poly1305";
+import { HIGH_BIT, MASK34, polyBlock, polyFinish, polyInit } from "./poly1305";
 import {
   HELD_BACK,
   IDLE,
@@ -187,6 +187,7 @@ export function poly1305Tag(oneTimeKey: u32, message: u32, length: u32, tag: u32
     polyBlock(poly, scratch + IDLE, 0);
   }
   polyFinish(poly, tag);
+  end(0, scratch);
 }
 
 /**
@@ -212,7 +213,6 @@ function begin(scratch: u32, key: u32): void {
   setKey(scratch, key);
   store<u64>(scratch, HIGH_BIT, POLY_CONSTANTS);
   store<u64>(scratch, MASK34, POLY_CONSTANTS + 8);
-  wipe(scratch + NULL_STATE, scratch + NULL_STATE + POLY_STATE_SIZE);
 }
 
 /** Wipes what may hold secrets; `used` is 0 when only the pair kernel worked. */

@@ -46,12 +46,12 @@ const BLOCK: u32 = 64;
 /** Whether to absorb the ends of two packets at a time: with V8 11, which runs the engine of four lanes, it is slower (measured). */
 const PAIR_PAYS: bool = LANES > 4;
 
-/**
- * What a single message costs, in blocks of several together (measured): more than its share of kernels, since with many lanes a
- * good part of Poly1305 is left to the end, when no ChaCha20 runs beside it; but little when the pair kernel does it.
- */
-const SINGLE_EXTRA: u32 = (3 * (LANES - 4)) / 4;
-const SINGLE_SHORT: u32 = 1 + LANES / 2;
+// What messages cost, measured, in blocks of several together: a message by itself beyond the blocks of its kernels, since with many
+// lanes a good part of Poly1305 is left to the end, when no ChaCha20 runs beside it; one that the pair kernel does; and what
+// several together cost beyond their blocks.
+const SINGLE_EXTRA: u32 = LANES > 4 ? 5 : 4;
+const SINGLE_SHORT: u32 = LANES > 4 ? 7 : 5;
+const TOGETHER_EXTRA: u32 = 2 * LANES;
 
 /**
  * How many of the `count` packets whose lengths are at `lengths`, `stride` bytes apart, to put into the lanes together:
@@ -63,12 +63,12 @@ export function packetsTogether(count: u32, lengths: u32, stride: u32): u32 {
   let longest: u32 = 0;
   let costSingly: u32 = 0;
   for (let i: u32 = 0; i < together; i++) {
-    const blocks = (load<u32>(lengths + i * stride) + BLOCK - 1) / BLOCK + 1;
+    const blocks = (load<u32>(lengths + i * stride) + BLOCK - 1) / BLOCK;
     longest = max<u32>(longest, blocks);
-    costSingly += blocks <= 2 ? SINGLE_SHORT : ((blocks + LANES - 1) / LANES) * LANES + SINGLE_EXTRA;
+    costSingly += blocks <= 1 ? SINGLE_SHORT : ((blocks + LANES - 1) / LANES) * LANES + SINGLE_EXTRA;
   }
-  // In blocks, the one-time key's among them, idle lanes included.
-  return longest * LANES <= costSingly ? together : 0;
+  // Together, every lane makes a one-time key too, and one whose message is shorter idles.
+  return (longest + 1) * LANES + TOGETHER_EXTRA <= costSingly ? together : 0;
 }
 
 /**

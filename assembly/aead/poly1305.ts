@@ -30,8 +30,6 @@
 //    0                 24               48               72   80       96           128
 //    | middle 3 x u64 | upper 3 x u64 | lower 3 x u64 |    | pad   | h0..h3 u64 |
 
-import { wipe } from "./tail";
-
 /** Bytes of a Poly1305 state. */
 export const POLY_STATE_SIZE: u32 = 128;
 const MIDDLE: u32 = 0;
@@ -98,7 +96,7 @@ export function polyBlock(state: u32, address: u32, highBit: u64): void {
   store<u64>(state, d3 & MASK34, H + 24);
 }
 
-/** Writes the tag (16 bytes) to `tag` and wipes the state. */
+/** Writes the tag (16 bytes) to `tag`. */
 export function polyFinish(state: u32, tag: u32): void {
   let h0 = load<u64>(state, H);
   let h1 = load<u64>(state, H + 8) + (h0 >> 32);
@@ -132,5 +130,4 @@ export function polyFinish(state: u32, tag: u32): void {
   store<u32>(tag, <u32>h1, 4);
   store<u32>(tag, <u32>h2, 8);
   store<u32>(tag, <u32>h3, 12);
-  wipe(state, state + POLY_STATE_SIZE);
 }

@@ -1,6 +1,7 @@
 // Telling the kernels what to do: key, nonce and block counters (RFC 8439, section 2.3), and which text is whose.
 
 import { LANES } from "../../build/generated/aead-lanes";
+import { POLY_STATE_SIZE } from "./poly1305";
 import {
   COUNTER_STEPS,
   COUNTERS,
@@ -19,6 +20,7 @@ import {
   SOURCES,
   STATE,
 } from "./scratch";
+import { wipe } from "./tail";
 
 /** Writes another key for one lane than for the others, after `setKeyRows`. */
 export function setLaneKey(scratch: u32, lane: u32, key: u32): void {
@@ -136,8 +138,14 @@ export function setPolyTarget(scratch: u32, state: u32): void {
   setRow(scratch + POLY_TARGETS, state);
 }
 
+/** From here on NULL_STATE may be a group's state. */
+export function setNullState(scratch: u32): void {
+  wipe(scratch + NULL_STATE, scratch + NULL_STATE + POLY_STATE_SIZE);
+}
+
 /** Nothing is absorbed. */
 export function setPolyIdle(scratch: u32): void {
+  setNullState(scratch);
   setRow(scratch + POLY_TEXTS, scratch + IDLE);
   setRow(scratch + POLY_TARGETS, scratch + NULL_STATE);
 }

@@ -30,6 +30,7 @@ import {
   setLane,
   setLanes,
   setNonce,
+  setNullState,
   setPair,
   setPoly,
   setPolyTarget,
@@ -43,7 +44,7 @@ const STRIDE: u32 = BLOCK * LANES;
 
 /**
  * Encrypts `length` bytes from `source` to `destination` (equal, or not overlapping) and writes the tag to `tag`. The nonce
- * is `nonceHead` (four bytes) and `nonceTail`. The key has been set, and NULL_STATE is zero.
+ * is `nonceHead` (four bytes) and `nonceTail`. The key has been set.
  */
 export function sealSingle(
   nonceHead: u32,
@@ -163,6 +164,7 @@ export function openSingle(
       textKernel(scratch);
     } else {
       // The last block is not full.
+      setNullState(scratch);
       setPolyTexts(scratch, source + done);
       setPolyTarget(scratch, poly);
       setLane(scratch, LANES - 1, tail, heldBack);

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
 import { before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { AEAD_SCRATCH_SIZE } from "../../assembly/aead/abi.js";
 import { fromHex, toHex } from "../../src/base/bytes.js";
 import { type AeadExports, ENGINES, loadAead } from "../support/aead-module.js";
 
@@ -154,7 +155,7 @@ for (const engine of ENGINES) {
       check({ ...vector, plaintext });
     });
 
-    test("RFC 8439, appendix A.3: Poly1305 alone, where carries and the final reduction are delicate", () => {
+    test("RFC 8439, section 2.5.2 and appendix A.3: Poly1305 alone, where carries and the final reduction are delicate", () => {
       const zeros = (n: number) => "00".repeat(n);
       const ones = (n: number) => "ff".repeat(n);
       const vectors: readonly [key: string, message: string, tag: string][] = [
@@ -174,11 +175,19 @@ for (const engine of ENGINES) {
           `e33594d7505e43b900000000000000003394d7505e4379cd010000000000000000000000000000000000000000000000`,
           `13${zeros(15)}`,
         ],
+        // Section 2.5.2: "Cryptographic Forum Research Group", which ends within a block.
+        [
+          "85d6be7857556d337f4452fe42d506a80103808afb0db2fd4abff6af4149f51b",
+          "43727970746f6772617068696320466f72756d2052657365617263682047726f7570",
+          "a8061dc1305136c6c22b8baf0c0127a9",
+        ],
       ];
       for (const [key, message, tag] of vectors) {
         assert.equal(put(KEY, key), 32);
+        bytes.fill(0, SCRATCH, SCRATCH + AEAD_SCRATCH_SIZE);
         aead.poly1305Tag(KEY, SOURCE, put(SOURCE, message), TAG, SCRATCH);
         assert.equal(toHex(bytes.slice(TAG, TAG + 16)), tag, `message ${message}`);
+        assert.ok(!bytes.subarray(SCRATCH, SCRATCH + AEAD_SCRATCH_SIZE).some((byte) => byte !== 0), "wiped");
       }
     });
 
