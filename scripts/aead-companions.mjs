@@ -11,6 +11,7 @@
 // turn to the next in locals, or through memory. `constants` are what Poly1305 takes for constants.
 
 import {
+  exchange,
   exchangedPlace,
   polyBlocks,
   polyEnd,
@@ -36,11 +37,11 @@ function groups(shape, constants) {
   const all = range(shape.groups);
   return {
     ...nothing,
-    begin: constants,
+    begin: [...constants, "let job = scratch;"],
     turn: shape.carried
       ? all.flatMap((g) => [...polyKey(g), ...load(g), ...polyEnd(g)])
       : [...all.flatMap(polyKey), ...all.flatMap((g) => [...load(g), ...(g < last ? polyEnd(g) : [])])],
-    afterTurn: shape.carried ? [] : polyEnd(last),
+    afterTurn: [...(shape.carried ? [] : polyEnd(last)), `job += ${4 * shape.groups};`],
   };
 }
 
@@ -77,14 +78,4 @@ function key({ carried, rounds }) {
     // The one-time key has 32 bytes.
     end: range(8).map((i) => store(i, `${current(i)} + ${initial(i)}`)),
   };
-}
-
-/** Word i of a state in locals becomes what word `place(i)` was, and the other way round. */
-export function exchange(name, place) {
-  return words.flatMap((word) => {
-    const other = place(word);
-    if (other <= word) return [];
-    const [a, b] = [`${name}${word}`, `${name}${other}`];
-    return [`const kept_${a} = ${a};`, `${a} = ${b};`, `${b} = kept_${a};`];
-  });
 }

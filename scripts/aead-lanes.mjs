@@ -1,12 +1,12 @@
 // The vector half of the AEAD's lane kernels: ChaCha20 (RFC 8439, section 2.3) of four or eight blocks, word i of all of them in
-// vector x_i or, with eight lanes, in the vectors x_i and z_i. `Lanes` says how they are computed; generate-aead.mjs says by whom.
+// vector x_i or, with eight lanes, in the vectors x_i and z_i. `fourLanes` and `eightLanes` say how, generate-aead.mjs for whom.
 //
 // A state is 16 rows of one word of each lane, see assembly/aead/scratch.ts.
 
-import { exchange } from "./aead-companions.mjs";
 import {
   columns,
   diagonals,
+  exchange,
   exchangedPlace,
   inTurn,
   lines,

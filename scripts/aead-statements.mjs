@@ -76,6 +76,16 @@ export const words = range(16);
  */
 export const exchangedPlace = (word) => (word & ~3) + (((word >> 2) - word) & 3);
 
+/** Word i of a state in locals becomes what word `place(i)` was, and the other way round. */
+export function exchange(name, place) {
+  return words.flatMap((word) => {
+    const other = place(word);
+    if (other <= word) return [];
+    const [a, b] = [`${name}${word}`, `${name}${other}`];
+    return [`const kept_${a} = ${a};`, `${a} = ${b};`, `${b} = kept_${a};`];
+  });
+}
+
 // --- Poly1305 ---------------------------------------------------------------------------------------------------------
 
 /** Offsets in a Poly1305 state: assembly/aead/poly1305.ts explains it and the arithmetic. */

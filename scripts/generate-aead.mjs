@@ -128,7 +128,6 @@ function laneKernel(set, companionName) {
   return `${comment}
 export function ${name}(scratch: u32): void {
 ${lines(2, [...lanes.begin, ...countOn(lanes), ...state.begin, ...companion.begin])}
-  let job = scratch;
   for (let turn = 0; turn < ${20 / shape.rounds}; turn++) {
 ${lines(4, [
   ...state.beginTurn,
@@ -136,7 +135,6 @@ ${lines(4, [
   ...state.endTurn,
   ...companion.afterTurn,
 ])}
-    job += ${4 * (shape.groups ?? 0)};
   }
 ${lines(2, [...weave(end, companion.meanwhile), ...companion.end, ...output.end])}
 }
