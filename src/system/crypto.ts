@@ -15,6 +15,7 @@ import { concatBytes } from "../base/bytes.js";
 import type { Crypto } from "../base/crypto.js";
 import type { Random } from "../base/random.js";
 import { type Digest, hmac } from "./hmac.js";
+import { MAX_POOLED, RandomPool } from "./random-pool.js";
 
 /** Length of a Poly1305 tag in bytes (RFC 8439, section 2.5). */
 const TAG_LENGTH = 16;
@@ -110,28 +111,9 @@ export const nodeCrypto: Crypto = {
   sha256: digestBy("sha256"),
 };
 
-/** Bytes that are fetched from the generator at once, and the most that are taken out of them: ids of transactions and the like. Keys come fresh. */
-const POOL_SIZE = 4096;
-const MAX_POOLED = 16;
-
-const pool = new Uint8Array(POOL_SIZE);
-/** Bytes of the pool that have been given away, and wiped. */
-let poolUsed = POOL_SIZE;
-
-/** A call of the generator takes as long for a few bytes as for a thousand, and a gateway needs some for every connectivity check. */
-function pooledBytes(length: number): Uint8Array {
-  if (poolUsed + length > POOL_SIZE) {
-    randomFillSync(pool);
-    poolUsed = 0;
-  }
-  const end = poolUsed + length;
-  const bytes = pool.slice(poolUsed, end);
-  pool.fill(0, poolUsed, end);
-  poolUsed = end;
-  return bytes;
-}
+const pool = new RandomPool((bytes) => randomFillSync(bytes));
 
 /** {@link Random} from the operating system's generator. */
 export const systemRandom: Random = {
-  bytes: (length) => (length <= MAX_POOLED ? pooledBytes(length) : new Uint8Array(randomBytes(length))),
+  bytes: (length) => (length <= MAX_POOLED ? pool.take(length) : new Uint8Array(randomBytes(length))),
 };
