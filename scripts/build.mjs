@@ -45,10 +45,10 @@ const assemblyInputs = [
   "scripts/compile-engine.mjs",
   "node_modules/assemblyscript/package.json",
 ];
-if (force || !upToDate("build/engine.wasm", assemblyInputs)) {
+const engines = ["", "-stored", "-wide", "-wide-stored"].map((set) => ({ set, file: `build/engine${set}.wasm` }));
+if (force || !engines.every(({ file }) => upToDate(file, assemblyInputs))) {
   run("scripts/generate-aead.mjs", []);
-  // The first one last: it says when they were built.
-  for (const set of ["-wide", "-wide-stored", "-stored", ""]) await compileEngine(`build/engine${set}.wasm`, set);
+  for (const { set, file } of engines) await compileEngine(file, set);
 }
 
 const typescriptInputs = ["src", "test", "bench", "scripts", "assembly", "tsconfig.json", "package-lock.json"];
