@@ -4,11 +4,10 @@
 // limbs below 2^28 whose upper three are multiples of 4, so 2^128 * r_i = 2^130 * r_i/4 = 5 * r_i/4 =: s_i. With a block of the
 // message added to h, which gives t, one step is a product of matrix and vector, and a carry from each d to the next:
 //
-//    | d0 |   | r0 s3 | s2 s1 |   | t0 |
-//    | d1 |   | r1 r0 | s3 s2 |   | t1 |      | middle  upper  |   | x |
-//    | d2 | = |-------+-------| * | t2 |  =:  | lower   middle | * | y |
-//    | d3 |   | r2 r1 | r0 s3 |   | t3 |
-//             | r3 r2 | r1 r0 |
+//    | d0 |   | r0 s3   s2 s1 |   | t0 |
+//    | d1 |   | r1 r0   s3 s2 |   | t1 |      | middle  upper  |   | x |
+//    | d2 | = | r2 r1   r0 s3 | * | t2 |  =:  | lower   middle | * | y |
+//    | d3 |   | r3 r2   r1 r0 |   | t3 |
 //
 // Bounds, in units of 2^60: h0 < 2^32 + 5*2^30, h1 and h2 < 2^32, h3 < 2^34; with the message added, d0 < 3.25 + 2.5 + 2.5 +
 // 7.5 = 15.75 and the other sums are smaller, so nothing exceeds 64 bits.
