@@ -22,7 +22,7 @@
 //
 // That makes nine multiplications and fifteen additions of what were sixteen and twelve, and on x86-64, where a multiplication
 // overwrites a factor and an addition need not, a sixth fewer instructions. Constants may be negative: everything is modulo 2^64, and
-// the sums that come out have been seen to be less.
+// the sums that come out are less, as the bounds say.
 //
 // State in scratch memory:
 //
