@@ -157,7 +157,9 @@ function read(file: string): Configuration {
   try {
     text = readFileSync(file, "utf8");
   } catch (error) {
-    throw new ConfigurationError(`cannot read ${file}: ${messageOf(error)}`, { cause: error });
+    const isMissing = error instanceof Error && "code" in error && error.code === "ENOENT";
+    const advice = isMissing ? "; --config names another file, --example prints one to start with" : "";
+    throw new ConfigurationError(`cannot read ${file}: ${messageOf(error)}${advice}`, { cause: error });
   }
   return parseConfiguration(text, file);
 }

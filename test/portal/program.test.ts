@@ -163,7 +163,7 @@ test("--check of a broken file: exit code 1, with line and field", (t) => {
   assert.deepEqual([problem?.["line"], problem?.["field"]], [3, "resources[0].address"]);
   const missing = run(["--check", "--config", `${file}.not`]);
   assert.equal(missing.status, 1);
-  assert.match(missing.stderr, /cannot read .*ENOENT/);
+  assert.match(missing.stderr, /cannot read .*ENOENT.*--example/);
 });
 
 test("what cannot be used: exit code 1 with a word why, and bad options are refused", (t) => {
